@@ -1,0 +1,1 @@
+"""The machine: processes, git, the sandbox, the clock. Values in, values out."""

@@ -1,0 +1,1 @@
+"""Isolated checkouts that run commands: one file a kind."""
