@@ -1,0 +1,226 @@
+"""Runs git: the only place that does, with an environment built from nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from commandcenter.core.errors import GitError, InputError
+from commandcenter.system import process
+
+VERSION_MIN = (2, 38)
+"""The first git with `merge-tree --write-tree`, which merges without a checkout."""
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
+_STDERR_TAIL_BYTES = 2000
+
+_ALWAYS: Mapping[str, str] = MappingProxyType(
+    {
+        "LC_ALL": "C",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        # A promisor remote planted in a repository would otherwise start its upload-pack.
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        # Reading must not refresh an index: the repository may be the user's.
+        "GIT_OPTIONAL_LOCKS": "0",
+    }
+)
+_ISOLATED: Mapping[str, str] = MappingProxyType(
+    {
+        "HOME": "/nonexistent",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_ALLOW_PROTOCOL": "none",
+    }
+)
+_OPTIONS = (
+    "core.fsmonitor=false",
+    "core.hooksPath=/dev/null",
+    "core.protectHFS=true",
+    "core.protectNTFS=true",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    # Above this size git streams a blob; a delta search would need many times its memory.
+    "core.bigFileThreshold=32m",
+)
+_USERS_VARIABLES = (
+    "HOME USER LOGNAME PATH XDG_CONFIG_HOME XDG_RUNTIME_DIR DBUS_SESSION_BUS_ADDRESS "
+    "SSH_AUTH_SOCK GIT_CONFIG_GLOBAL GIT_CONFIG_SYSTEM GIT_CONFIG_NOSYSTEM "
+    "GIT_SSL_CAINFO GIT_SSL_CAPATH SSL_CERT_FILE SSL_CERT_DIR KRB5CCNAME GNUPGHOME "
+    "http_proxy https_proxy no_proxy all_proxy HTTPS_PROXY NO_PROXY ALL_PROXY"
+).split()
+
+
+@dataclass(frozen=True)
+class GitResult:
+    """How a git command ended."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Give stdout without the last line end; bytes outside UTF-8 are surrogate-escaped."""
+        return os.fsdecode(self.stdout).removesuffix("\n")
+
+    @property
+    def complaint(self) -> str:
+        """Give the end of stderr as text for people."""
+        return self.stderr[-_STDERR_TAIL_BYTES:].decode(errors="replace").strip()
+
+
+class Git:
+    """The installed git, started so that no repository's configuration can run a program."""
+
+    def __init__(self, program: str = "git", *, user: Mapping[str, str] | None = None) -> None:
+        """`user` is the environment that network commands take the user's credentials from."""
+        self._program = program
+        users = os.environ if user is None else user
+        self._user = {name: users[name] for name in _USERS_VARIABLES if name in users}
+        self._ssh = _never_asking(users["GIT_SSH_COMMAND"]) if users.get("GIT_SSH_COMMAND") else ""
+        self._search_path = users.get("PATH", _SEARCH_PATH)
+
+    async def run(
+        self,
+        *args: str | bytes,
+        git_dir: Path | None,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] = _NOTHING,
+        check: bool = True,
+        timeout_s: float = 120,
+        output_bytes_max: int = 256 * 2**20,
+        network: bool = False,
+    ) -> GitResult:
+        """Run one git command in `/` and return how it ended.
+
+        `git_dir` is absolute; None lets git find the repository, for commands that need none or
+        that get `-C`. `network` runs as the user would: with their configuration, credentials and
+        the protocols file, https, http, ssh and git; for `fetch`, `push` and `ls-remote`, and for
+        finding the repository that the user named.
+
+        Raises:
+            GitError: it failed while `check` is set, ran out of time, or printed too much.
+        """
+        argv = [os.fsdecode(part) for part in args]
+        base = await self._network_environment() if network else self._isolated_environment()
+        return await self._start(
+            (*_options(git_dir), *argv),
+            stdin=stdin,
+            environment={**base, **environment},
+            check=check,
+            timeout_s=timeout_s,
+            output_bytes_max=output_bytes_max,
+        )
+
+    async def version(self) -> tuple[int, ...]:
+        """Return the version of the installed git.
+
+        Raises:
+            InputError: there is no git.
+        """
+        try:
+            result = await self.run("version", git_dir=None, timeout_s=20)
+        except (GitError, FileNotFoundError) as error:
+            raise InputError(
+                f"`{self._program}` cannot be run.", hint="Install git 2.38 or newer."
+            ) from error
+        found = re.search(r"\d+(\.\d+)+", result.text)
+        if found is None:
+            raise InputError(f"`{self._program}` does not say its version: {result.text!r}.")
+        return tuple(int(part) for part in found[0].split("."))
+
+    async def check_version(self) -> None:
+        """Make sure that git is new enough.
+
+        Raises:
+            InputError: there is no git, or it is older than `VERSION_MIN`.
+        """
+        version = await self.version()
+        if version < VERSION_MIN:
+            raise InputError(
+                f"git {'.'.join(map(str, version))} is too old: it cannot merge without a checkout.",
+                hint="Install git 2.38 or newer.",
+            )
+
+    def _isolated_environment(self) -> dict[str, str]:
+        return {**_ALWAYS, **_ISOLATED, "PATH": self._search_path}
+
+    async def _network_environment(self) -> dict[str, str]:
+        return {
+            **self._user,
+            **_ALWAYS,
+            "PATH": self._search_path,
+            "GIT_ALLOW_PROTOCOL": "file:https:http:ssh:git",
+            "GIT_SSH_COMMAND": await self._ssh_command(),
+            "SSH_ASKPASS_REQUIRE": "never",
+        }
+
+    async def _ssh_command(self) -> str:
+        """Return the user's ssh command, told never to ask.
+
+        GIT_SSH_COMMAND wins over core.sshCommand, so the user's choice has to be read first.
+        """
+        if not self._ssh:
+            asked = await self._start(
+                ("config", "--global", "--includes", "core.sshCommand"),
+                environment={**self._user, **_ALWAYS, "PATH": self._search_path},
+                check=False,
+            )
+            self._ssh = _never_asking(asked.text or "ssh")
+        return self._ssh
+
+    async def _start(
+        self,
+        args: tuple[str, ...],
+        *,
+        environment: Mapping[str, str],
+        stdin: bytes = b"",
+        check: bool = True,
+        timeout_s: float = 120,
+        output_bytes_max: int = 2**20,
+    ) -> GitResult:
+        finished = await process.run(
+            (self._program, *args),
+            stdin=stdin,
+            environment=environment,
+            cwd=Path("/"),
+            timeout_s=timeout_s,
+            output_bytes_max=output_bytes_max,
+        )
+        result = GitResult(finished.exit_code, finished.stdout, finished.stderr)
+        if check and result.exit_code != 0:
+            raise _failure(args, result)
+        return result
+
+
+def _options(git_dir: Path | None) -> tuple[str, ...]:
+    where = () if git_dir is None else (f"--git-dir={git_dir}",)
+    return (*(part for option in _OPTIONS for part in ("-c", option)), *where)
+
+
+def _never_asking(ssh: str) -> str:
+    program = os.path.basename(ssh.split(maxsplit=1)[0])
+    return f"{ssh} -o BatchMode=yes -o ConnectTimeout=20" if program == "ssh" else ssh
+
+
+def _failure(args: tuple[str, ...], result: GitResult) -> GitError:
+    return GitError(
+        f"`{_shown(args)}` failed with exit code {result.exit_code}: {result.complaint}",
+        exit_code=result.exit_code,
+        stderr=result.complaint,
+    )
+
+
+def _shown(args: tuple[str, ...]) -> str:
+    """Return the command as people know it: without our fixed options, and not too long."""
+    rest = list(args)
+    while rest and (rest[0] == "-c" or rest[0].startswith("--git-dir=")):
+        del rest[: 2 if rest[0] == "-c" else 1]
+    return " ".join(["git", *rest]).encode(errors="replace").decode()[:300]
