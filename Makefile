@@ -1,0 +1,42 @@
+# Every target works on a machine that has Python, git and make, root or not.
+PYTHON ?= python3
+UV := .venv/bin/uv
+BIN := .venv/bin
+
+.PHONY: setup demo test check bench lock agents clean
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("CommandCenter needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "hint: on Debian and Ubuntu, 'python3 -m venv' is in the package python3-venv" >&2; rm -rf .venv; exit 1; }
+	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep -o '^uv==[0-9.]*' requirements.txt)
+	@$(UV) pip sync --quiet --require-hashes --allow-empty-requirements requirements.txt --python $(BIN)/python
+	@$(UV) pip install --quiet --no-deps --no-build-isolation --editable . --python $(BIN)/python
+	@touch $@
+
+demo: setup
+	@$(BIN)/python -m commandcenter.testing.demo
+
+test: setup
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(MAKE) --no-print-directory test
+
+bench: setup
+	@$(BIN)/python -m commandcenter.testing.bench
+
+agents: setup
+	@$(UV) pip install --quiet --require-hashes -r requirements-agents.txt --python $(BIN)/python
+
+lock:
+	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --extra dev -o requirements.txt pyproject.toml
+	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url -c requirements.txt -o requirements-agents.txt requirements-agents.in
+
+clean:
+	rm -rf .venv .demo

@@ -1,0 +1,1 @@
+"""CommandCenter: an implementation plan in, merged, verified, reviewed pull requests out."""

@@ -1,0 +1,48 @@
+"""The three kinds of error: yours to fix, the world's, and (by `assert`) our bug."""
+
+
+class CommandCenterError(Exception):
+    """An error that is told to a person: one sentence, and a hint that says what to do."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InputError(CommandCenterError):
+    """Yours to fix: a plan, a repository, an option or a setting is wrong. Exit code 2."""
+
+
+class WorldError(CommandCenterError):
+    """The world's: a disk, a network, a program. The flow retries it within its budget."""
+
+
+class GitError(WorldError):
+    """A git command failed; carries the command and what it printed."""
+
+    def __init__(
+        self, message: str, *, exit_code: int | None = None, stderr: str = "", hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
+        self.stderr = stderr
+
+
+class WorkspaceError(WorldError):
+    """A workspace could not be made, used or read."""
+
+
+class CaptureRefused(CommandCenterError):  # noqa: N818 - it names an outcome, as git does
+    """What an agent left cannot be taken: a forbidden path, too big, or refused by fsck.
+
+    It is the agent's to fix, so its words go back to the agent.
+    """
+
+
+class ForgeError(WorldError):
+    """A forge answered with an error, or not at all; `status` is its HTTP status, if any."""
+
+    def __init__(self, message: str, *, status: int | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status

@@ -1,0 +1,168 @@
+"""An isolated checkout that runs commands: its values and its interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Protocol
+
+WORK = "/work"
+"""Where the checkout is inside every workspace."""
+HOME = "/home/agent"
+"""Private home inside the workspace; kept for as long as the attempt lives."""
+CHANNEL = "/cc"
+"""Files between orchestrator and agent: prompt.md and input.json in, result.json out."""
+TOOLS = "/opt/commandcenter"
+"""Read-only tools of ours inside the workspace."""
+GATEWAY_PORT = 8899
+"""Loopback port inside the workspace behind which the model gateway answers."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program to run inside a workspace, with finite limits."""
+
+    argv: tuple[str, ...]
+    stdin: bytes = b""
+    environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Added to the minimal environment that every workspace has."""
+    timeout_s: float = 3600.0
+    idle_s: float | None = None
+    """Longest silence on stdout and stderr together; None is no limit."""
+    output_bytes_max: int = 64 * 2**20
+    """Most bytes of stdout and stderr together that are kept; more ends the command."""
+    model_access: bool = False
+    """Whether the model gateway's socket is there."""
+    files: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
+    """Files put into `CHANNEL` before the start: plain names to content."""
+    programs: tuple[Path, ...] = ()
+    """Host executables that are put read-only on the PATH, with their folder."""
+
+
+class Ended(StrEnum):
+    """Why a command's process tree is gone."""
+
+    EXITED = "exited"
+    TIMED_OUT = "timed_out"
+    IDLE = "idle"
+    OUTPUT_LIMIT = "output_limit"
+    STOPPED = "stopped"
+    """We were asked to stop it."""
+    LOST = "lost"
+    """It, or its supervisor, died with the machine or was killed from outside."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a command ended. A failing command is a result, not an error."""
+
+    ended: Ended
+    exit_code: int | None
+    """Exit status; minus the signal number when a signal ended it; None when not `EXITED`."""
+    stdout: bytes
+    """The last 4 MiB at most."""
+    stderr: bytes
+    """The last 64 KiB at most."""
+    duration_s: float
+    output_bytes: int
+    log: Path
+    """The folder with the whole `stdout` and `stderr`."""
+
+    @property
+    def ok(self) -> bool:
+        """Say whether the command ran to its end and exited with 0."""
+        return self.ended is Ended.EXITED and self.exit_code == 0
+
+
+@dataclass(frozen=True)
+class WorkspaceKey:
+    """Names one workspace: a second `open` with the same key finds the first one's work."""
+
+    run: str
+    task: str
+    attempt: int
+    purpose: str = "work"
+    """`work`, `check-base`, `check-1`, `review-1`, `merge`: lower-case words and dashes."""
+
+    def __str__(self) -> str:
+        return f"{self.run}/{self.task}/{self.attempt}/{self.purpose}"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Where a workspace's files lie on the host, for the capture. Hostile: never run git there."""
+
+    upper: Path | None
+    """Overlay upper directory (only what changed), or None when `tree` is a plain checkout."""
+    tree: Path | None
+    """A plain checkout, or None when `upper` is given."""
+    base: Path | None = None
+    """With `upper`: the read-only lower tree, as checked out from the base commit."""
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How well this machine can isolate a workspace: probed, and shown."""
+
+    ok: bool
+    rung: str
+    """Workspace rung: `overlay` or `checkout`."""
+    sandbox: str
+    """For example `bubblewrap 0.11.0, uid 64000, seccomp`."""
+    problems: tuple[str, ...] = ()
+    hint: str = ""
+
+
+class Workspace(Protocol):
+    """One isolated checkout. At most one command runs in it at a time."""
+
+    async def run(
+        self,
+        name: str,
+        command: Command,
+        *,
+        on_line: Callable[[bytes], None] | None = None,
+    ) -> Completed:
+        """Run to the end, or kill the process tree at a limit.
+
+        `name` makes it idempotent: the same name attaches to the run that is still alive, or
+        returns the recorded end of the one that finished. A run that was `STOPPED` or `LOST`
+        starts again.
+
+        Raises:
+            WorkspaceError: it could not be started. A failing command is not an error.
+        """
+
+    def result(self, name: str) -> bytes | None:
+        """Return the file `CHANNEL/name` that the command left (256 KiB at most), if any."""
+
+    def contents(self) -> Contents:
+        """Return where the files lie. Only valid while no command runs."""
+
+
+class Workspaces(Protocol):
+    """A kind of workspace: `local`, `container` or `dagger`."""
+
+    kind: str
+
+    async def probe(self) -> Strength:
+        """Say what this machine can do, by really trying it once."""
+
+    def open(
+        self, key: WorkspaceKey, *, vault: Path, commit: str, keep: bool = False
+    ) -> AbstractAsyncContextManager[Workspace]:
+        """Give a checkout of `commit` (an object of the bare repository `vault`).
+
+        On leaving, the workspace is removed, unless `keep` (then `remove` does it later) or the
+        service is stopping. Idempotent by key.
+        """
+
+    async def remove(self, key: WorkspaceKey) -> None:
+        """Stop what runs there and remove it; removing nothing is fine."""
+
+    async def sweep(self, alive: frozenset[str]) -> tuple[str, ...]:
+        """Remove workspaces whose key (as a string) is not in `alive`; return their keys."""

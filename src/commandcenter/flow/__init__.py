@@ -1,0 +1,1 @@
+"""When things happen: durable workflows; the only importer of the durable engine."""

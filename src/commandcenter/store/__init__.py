@@ -1,0 +1,1 @@
+"""Facts and views: all our SQL. Events are appended once; rows are their fold."""
