@@ -1,0 +1,163 @@
+"""Starts processes: the only place that does. Call it from the event loop's own thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from commandcenter.core.errors import WorldError
+
+_MINIMAL: Mapping[str, str] = MappingProxyType(
+    {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+)
+_CHUNK_BYTES = 65536
+
+
+class OutOfTime(WorldError):  # noqa: N818 - it names an outcome
+    """A host command did not end in time; its process group was killed."""
+
+
+class TooMuchOutput(WorldError):  # noqa: N818 - it names an outcome
+    """A host command printed more than allowed; its process group was killed."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a host command ended."""
+
+    exit_code: int
+    """Exit status; minus the signal number when a signal ended it."""
+    stdout: bytes
+    stderr: bytes
+
+
+async def run(
+    argv: Sequence[str | bytes],
+    *,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] = _MINIMAL,
+    cwd: Path = Path("/"),
+    timeout_s: float = 60.0,
+    output_bytes_max: int = 16 * 2**20,
+) -> Finished:
+    """Run a short host command in a process group of its own and return how it ended.
+
+    `environment` is the whole environment. Cancelling kills the group.
+
+    Raises:
+        OutOfTime: it ran longer than `timeout_s`.
+        TooMuchOutput: stdout or stderr was longer than `output_bytes_max`.
+        FileNotFoundError: there is no such program.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=dict(environment),
+        cwd=cwd,
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _communicate(process, stdin, output_bytes_max, argv)
+    except TimeoutError as error:
+        raise OutOfTime(f"`{_name(argv)}` did not end within {timeout_s:g} s.") from error
+    finally:
+        _kill_group(process)
+        await process.wait()
+        # A process that left the group may hold the pipes for ever, and so our transport.
+        process._transport.close()  # type: ignore[attr-defined]
+
+
+async def _communicate(
+    process: asyncio.subprocess.Process, stdin: bytes, bytes_max: int, argv: Sequence[str | bytes]
+) -> Finished:
+    assert process.stdout is not None
+    assert process.stderr is not None
+    feeding = asyncio.ensure_future(_feed(process, stdin))
+    reading = [
+        asyncio.ensure_future(_read(stream, bytes_max, argv))
+        for stream in (process.stdout, process.stderr)
+    ]
+    try:
+        stdout, stderr = await asyncio.gather(*reading)
+        await feeding
+        return Finished(await process.wait(), stdout, stderr)
+    finally:
+        await _cancel(feeding, *reading)
+
+
+async def _feed(process: asyncio.subprocess.Process, stdin: bytes) -> None:
+    assert process.stdin is not None
+    # A command that does not read its input is no failure.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        process.stdin.write(stdin)
+        await process.stdin.drain()
+        process.stdin.close()
+
+
+async def _read(stream: asyncio.StreamReader, bytes_max: int, argv: Sequence[str | bytes]) -> bytes:
+    content = bytearray()
+    while chunk := await stream.read(_CHUNK_BYTES):
+        content += chunk
+        if len(content) > bytes_max:
+            raise TooMuchOutput(f"`{_name(argv)}` printed more than {bytes_max} bytes.")
+    return bytes(content)
+
+
+async def _cancel(*futures: asyncio.Future[object]) -> None:
+    for future in futures:
+        future.cancel()
+    await asyncio.gather(*futures, return_exceptions=True)
+
+
+def _kill_group(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def spawn_detached(argv: Sequence[str], *, handed: int) -> int:
+    """Start a program in a session of its own that outlives us; return its process id.
+
+    It gets the descriptor `handed` as number 3, `/dev/null` as standard streams and an empty
+    environment.
+    """
+    null = [(os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0) for number in range(3)]
+    return os.posix_spawn(
+        argv[0],
+        argv,
+        {},
+        file_actions=[*null, (os.POSIX_SPAWN_DUP2, handed, 3)],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM),
+    )
+
+
+async def wait(pidfd: int) -> None:
+    """Return when the process behind `pidfd` is gone; reap it, if it is our child."""
+    loop = asyncio.get_running_loop()
+    gone = loop.create_future()
+    loop.add_reader(pidfd, _resolve, gone)
+    try:
+        await gone
+    finally:
+        loop.remove_reader(pidfd)
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _name(argv: Sequence[str | bytes]) -> str:
+    return os.path.basename(os.fsdecode(argv[0]))
