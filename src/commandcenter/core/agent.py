@@ -39,6 +39,8 @@ class Profile:
     command: str = ""
     """`shell` only: the command line, run by `/bin/sh -c`."""
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    programs: tuple[str, ...] = ()
+    """Host programs that the agent needs besides its own, by name or path."""
     limits: Limits = field(default_factory=Limits)
 
 

@@ -1,5 +1,12 @@
 """The three kinds of error: yours to fix, the world's, and (by `assert`) our bug."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from commandcenter.core.plan import Diagnostic
+
 
 class CommandCenterError(Exception):
     """An error that is told to a person: one sentence, and a hint that says what to do."""
@@ -12,6 +19,31 @@ class CommandCenterError(Exception):
 
 class InputError(CommandCenterError):
     """Yours to fix: a plan, a repository, an option or a setting is wrong. Exit code 2."""
+
+
+class NotFound(InputError):  # noqa: N818 - reads as the outcome it is
+    """Nothing has this name."""
+
+
+class PlanRefused(InputError):  # noqa: N818
+    """A plan has errors; `diagnostics` holds all of them, and the warnings."""
+
+    def __init__(
+        self, message: str, diagnostics: tuple[Diagnostic, ...], *, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.diagnostics = diagnostics
+
+
+class AlreadyRunning(InputError):  # noqa: N818
+    """Another live service owns the data folder; it answers at `url`."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(
+            f"A service is running on this data folder already, at {url}.",
+            hint="use it, or stop it first",
+        )
+        self.url = url
 
 
 class WorldError(CommandCenterError):

@@ -136,7 +136,7 @@ class TaskStatus:
     ended_ms: int = 0
 
 
-def fold(status: TaskStatus, event: Event) -> TaskStatus:  # noqa: PLR0911
+def fold(status: TaskStatus, event: Event) -> TaskStatus:
     """Return the status of a task after one of its events."""
     data = event.data
     match event.kind:

@@ -1,0 +1,324 @@
+"""Settings: one TOML file and the environment, parsed once into frozen values."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from commandcenter.core.agent import Limits, Profile
+from commandcenter.core.errors import InputError
+
+NO_REVIEW = "none"
+"""Name of the review role's profile when there is to be no review."""
+
+
+@dataclass(frozen=True)
+class ProjectCheck:
+    """A check of every task, besides those that its plan names."""
+
+    name: str
+    command: str
+    """`{files}` stands for the changed files that match, quoted for the shell."""
+    files: str = ""
+    """Glob over changed paths; without a match the check is left out. Empty matches always."""
+    timeout_s: float = 1800.0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Finite bounds of one task."""
+
+    tries_max: int = 3
+    """Agent runs whose result the checks, the capture or the merge refused, or that failed."""
+    review_rounds_max: int = 3
+    stops_max: int = 8
+    """Runs that the world ended (rate limit, overload, crash); they use up no try."""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Where a model lives. Its credential stays in the service's environment."""
+
+    name: str
+    base_url: str
+    api_key_variable: str
+    token_variable: str
+
+
+@dataclass(frozen=True)
+class ForgeSettings:
+    """Which forge holds the pull requests."""
+
+    kind: str = "auto"
+    """`auto` (GitHub for a github.com origin, else the hub), `hub` or `github`."""
+    github_api: str = "https://api.github.com"
+    github_token_variable: str = "GITHUB_TOKEN"  # noqa: S105 - the name of a variable
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be configured, with sensible defaults."""
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 8001
+    workers: int = 4
+    """Agent runs at one time."""
+    mode: str = "local"
+    poll_s: float = 0.1
+    """How often a queue looks for work."""
+    budget: Budget = field(default_factory=Budget)
+    profiles: tuple[Profile, ...] = (Profile("claude", "claude"),)
+    work: str = "claude"
+    review: str = "claude"
+    checks: tuple[ProjectCheck, ...] = ()
+    providers: tuple[Provider, ...] = (
+        Provider(
+            "anthropic",
+            "https://api.anthropic.com",
+            "ANTHROPIC_API_KEY",
+            "CLAUDE_CODE_OAUTH_TOKEN",
+        ),
+    )
+    forge: ForgeSettings = field(default_factory=ForgeSettings)
+    read_only: tuple[Path, ...] = ()
+    """Host folders that every workspace sees read-only, at the same place."""
+    path: tuple[str, ...] = ()
+    """Added to PATH inside every workspace."""
+    environ: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The service's environment; secrets are read from it by name, and never printed."""
+
+    def profile(self, name: str) -> Profile:
+        """Return the profile of this name.
+
+        Raises:
+            InputError: there is none.
+        """
+        for profile in self.profiles:
+            if profile.name == name:
+                return profile
+        names = [profile.name for profile in self.profiles]
+        raise InputError(
+            f"There is no agent profile `{name}`.",
+            hint=_did_you_mean(name, names) or f"profiles are: {', '.join(names)}",
+        )
+
+
+def load(environ: Mapping[str, str], *, config: Path | None = None) -> Settings:
+    """Return the settings of this environment and configuration file.
+
+    Without `config`, `$COMMANDCENTER_CONFIG` or the user's configuration folder is read if it
+    is there.
+
+    Raises:
+        InputError: the file cannot be read, or says something unknown.
+    """
+    path = config or _configured_path(environ)
+    table = _read(path) if path.is_file() or config is not None else {}
+    settings = _from_table(table, path, environ)
+    return _with_environment(settings, environ)
+
+
+def _configured_path(environ: Mapping[str, str]) -> Path:
+    if named := environ.get("COMMANDCENTER_CONFIG"):
+        return Path(named)
+    return Path(platformdirs.user_config_dir("commandcenter")) / "config.toml"
+
+
+def _read(path: Path) -> dict[str, Any]:  # Any: TOML, validated below
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The configuration {path} cannot be read: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: {error}.", hint="mend the TOML syntax there") from error
+
+
+def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -> Settings:
+    top = _Table(table, str(path))
+    server, roles, limits = top.table("server"), top.table("roles"), top.table("limits")
+    sandbox, forge = top.table("sandbox"), top.table("forge")
+    defaults = Settings(data_dir=_default_data_dir(environ))
+    settings = replace(
+        defaults,
+        environ=environ,
+        data_dir=Path(top.text("data_dir", str(defaults.data_dir))).expanduser(),
+        workers=top.count("workers", defaults.workers),
+        mode=top.text("mode", defaults.mode),
+        host=server.text("host", defaults.host),
+        port=server.count("port", defaults.port, least=0),
+        poll_s=top.number("poll_s", defaults.poll_s),
+        work=roles.text("work", defaults.work),
+        review=roles.text("review", roles.text("work", defaults.review)),
+        budget=Budget(
+            limits.count("tries", defaults.budget.tries_max),
+            limits.count("review_rounds", defaults.budget.review_rounds_max),
+            limits.count("stops", defaults.budget.stops_max),
+        ),
+        profiles=_profiles(top.table("profiles"), defaults.profiles),
+        checks=_checks(top.table("checks")),
+        providers=_providers(top.table("providers"), defaults.providers),
+        read_only=tuple(Path(item).expanduser() for item in sandbox.texts("read_only")),
+        path=tuple(sandbox.texts("path")),
+        forge=ForgeSettings(
+            forge.text("kind", defaults.forge.kind),
+            forge.text("github_api", defaults.forge.github_api),
+            forge.text("github_token_variable", defaults.forge.github_token_variable),
+        ),
+    )
+    for each in (server, roles, limits, sandbox, forge, top):
+        each.refuse_unknown()
+    return settings
+
+
+def _default_data_dir(environ: Mapping[str, str]) -> Path:
+    if named := environ.get("COMMANDCENTER_DATA_DIR"):
+        return Path(named)
+    return Path(platformdirs.user_data_dir("commandcenter"))
+
+
+def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    if named := environ.get("COMMANDCENTER_DATA_DIR"):
+        settings = replace(settings, data_dir=Path(named))
+    if host := environ.get("HOST"):
+        settings = replace(settings, host=host if _is_address(host) else settings.host)
+    if port := environ.get("PORT"):
+        if not port.isdecimal() or int(port) > 65535:
+            raise InputError(f"PORT={port} is not a port.", hint="use a number up to 65535")
+        settings = replace(settings, port=int(port))
+    for profile_name in (settings.work, settings.review):
+        if profile_name != NO_REVIEW:
+            settings.profile(profile_name)
+    return replace(settings, data_dir=settings.data_dir.absolute())
+
+
+def _is_address(host: str) -> bool:
+    # Shells and containers set HOST to a machine name; only an address is meant for us.
+    return host == "localhost" or host.replace(".", "").isdecimal() or ":" in host
+
+
+def _profiles(table: _Table, defaults: tuple[Profile, ...]) -> tuple[Profile, ...]:
+    found = {profile.name: profile for profile in defaults}
+    for name in table.names():
+        entry = table.table(name)
+        before = found.get(name)
+        limits = entry.table("limits")
+        plain = before.limits if before else Limits()
+        found[name] = Profile(
+            name=name,
+            agent=entry.text("agent", before.agent if before else "claude"),
+            model=entry.text("model", before.model if before else ""),
+            command=entry.text("command", before.command if before else ""),
+            environment=dict(entry.mapping("environment")),
+            programs=tuple(entry.texts("programs")),
+            limits=Limits(
+                limits.number("timeout_s", plain.timeout_s),
+                limits.number("idle_s", plain.idle_s),
+                limits.count("output_bytes", plain.output_bytes_max),
+                limits.count("turns", plain.turns_max),
+            ),
+        )
+        limits.refuse_unknown()
+        entry.refuse_unknown()
+    return tuple(found.values())
+
+
+def _checks(table: _Table) -> tuple[ProjectCheck, ...]:
+    found = []
+    for name in table.names():
+        entry = table.table(name)
+        check = ProjectCheck(
+            name, entry.text("command"), entry.text("files", ""), entry.number("timeout_s", 1800.0)
+        )
+        if not check.command:
+            raise InputError(f"{entry.where}: a check needs a `command`.")
+        entry.refuse_unknown()
+        found.append(check)
+    return tuple(found)
+
+
+def _providers(table: _Table, defaults: tuple[Provider, ...]) -> tuple[Provider, ...]:
+    found = {provider.name: provider for provider in defaults}
+    for name in table.names():
+        entry = table.table(name)
+        before = found.get(name, Provider(name, "", "", ""))
+        found[name] = Provider(
+            name,
+            entry.text("base_url", before.base_url),
+            entry.text("api_key_variable", before.api_key_variable),
+            entry.text("token_variable", before.token_variable),
+        )
+        entry.refuse_unknown()
+    return tuple(found.values())
+
+
+class _Table:
+    """A TOML table that knows where it is, checks types, and refuses what it does not know."""
+
+    def __init__(self, content: Any, where: str) -> None:  # Any: TOML, checked right here
+        if not isinstance(content, dict):
+            raise InputError(f"{where} must be a table.")
+        self._content: dict[str, Any] = content
+        self._asked: set[str] = set()
+        self.where = where
+
+    def names(self) -> tuple[str, ...]:
+        self._asked.update(self._content)
+        return tuple(self._content)
+
+    def table(self, name: str) -> _Table:
+        self._asked.add(name)
+        return _Table(self._content.get(name, {}), f"{self.where}: [{name}]")
+
+    def text(self, name: str, default: str = "") -> str:
+        value: str = self._value(name, default, str)
+        return value
+
+    def count(self, name: str, default: int, *, least: int = 1) -> int:
+        value: int = self._value(name, default, int)
+        if value < least:
+            raise InputError(f"{self.where}: `{name}` must be at least {least}.")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        value = self._value(name, default, (int, float))
+        if value <= 0:
+            raise InputError(f"{self.where}: `{name}` must be more than 0.")
+        return float(value)
+
+    def texts(self, name: str) -> list[str]:
+        value: list[Any] = self._value(name, [], list)
+        if not all(isinstance(item, str) for item in value):
+            raise InputError(f"{self.where}: `{name}` must be a list of strings.")
+        return value
+
+    def mapping(self, name: str) -> dict[str, str]:
+        value: dict[str, Any] = self._value(name, {}, dict)
+        if not all(isinstance(item, str) for item in value.values()):
+            raise InputError(f"{self.where}: `{name}` must be a table of strings.")
+        return value
+
+    def _value(self, name: str, default: Any, kind: type | tuple[type, ...]) -> Any:
+        self._asked.add(name)
+        value = self._content.get(name, default)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise InputError(f"{self.where}: `{name}` has the wrong type.")
+        return value
+
+    def refuse_unknown(self) -> None:
+        for name in self._content.keys() - self._asked:
+            raise InputError(
+                f"{self.where}: there is no setting `{name}`.",
+                hint=_did_you_mean(name, sorted(self._asked)),
+            )
+
+
+def _did_you_mean(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean `{close[0]}`?" if close else ""
