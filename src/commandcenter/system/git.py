@@ -49,12 +49,16 @@ _OPTIONS = (
     # Above this size git streams a blob; a delta search would need many times its memory.
     "core.bigFileThreshold=32m",
 )
-_USERS_VARIABLES = (
-    "HOME USER LOGNAME PATH XDG_CONFIG_HOME XDG_RUNTIME_DIR DBUS_SESSION_BUS_ADDRESS "
-    "SSH_AUTH_SOCK GIT_CONFIG_GLOBAL GIT_CONFIG_SYSTEM GIT_CONFIG_NOSYSTEM "
-    "GIT_SSL_CAINFO GIT_SSL_CAPATH SSL_CERT_FILE SSL_CERT_DIR KRB5CCNAME GNUPGHOME "
-    "http_proxy https_proxy no_proxy all_proxy HTTPS_PROXY NO_PROXY ALL_PROXY"
-).split()
+_USERS_VARIABLES = frozenset(
+    {
+        *("HOME", "USER", "LOGNAME", "PATH", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"),
+        *("DBUS_SESSION_BUS_ADDRESS", "SSH_AUTH_SOCK", "KRB5CCNAME", "GNUPGHOME"),
+        *("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"),
+        *("GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+        *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
+        *("HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Git:
         """`user` is the environment that network commands take the user's credentials from."""
         self._program = program
         users = os.environ if user is None else user
-        self._user = {name: users[name] for name in _USERS_VARIABLES if name in users}
+        self._user = {name: users[name] for name in _USERS_VARIABLES & users.keys()}
         self._ssh = _never_asking(users["GIT_SSH_COMMAND"]) if users.get("GIT_SSH_COMMAND") else ""
         self._search_path = users.get("PATH", _SEARCH_PATH)
 
@@ -145,7 +149,7 @@ class Git:
         version = await self.version()
         if version < VERSION_MIN:
             raise InputError(
-                f"git {'.'.join(map(str, version))} is too old: it cannot merge without a checkout.",
+                f"git {'.'.join(map(str, version))} cannot merge without a checkout.",
                 hint="Install git 2.38 or newer.",
             )
 
@@ -186,14 +190,17 @@ class Git:
         timeout_s: float = 120,
         output_bytes_max: int = 2**20,
     ) -> GitResult:
-        finished = await process.run(
-            (self._program, *args),
-            stdin=stdin,
-            environment=environment,
-            cwd=Path("/"),
-            timeout_s=timeout_s,
-            output_bytes_max=output_bytes_max,
-        )
+        try:
+            finished = await process.run(
+                (self._program, *args),
+                stdin=stdin,
+                environment=environment,
+                cwd=Path("/"),
+                timeout_s=timeout_s,
+                output_bytes_max=output_bytes_max,
+            )
+        except (process.OutOfTime, process.TooMuchOutput) as error:
+            raise GitError(f"`{_shown(args)}` was ended: {error.message}") from error
         result = GitResult(finished.exit_code, finished.stdout, finished.stderr)
         if check and result.exit_code != 0:
             raise _failure(args, result)
