@@ -35,6 +35,7 @@ tasks = sa.Table(
     sa.Column("batch", sa.String(60), nullable=False),
     sa.Column("ordinal", sa.Integer, nullable=False),
     sa.Column("open_dependencies", sa.Integer, nullable=False),
+    sa.Column("unsettled", sa.Boolean, nullable=False),
     sa.Column("state", sa.String(20), nullable=False),
     sa.Column("phase", sa.String(20)),
     sa.Column("waiting_for", sa.Text, nullable=False),

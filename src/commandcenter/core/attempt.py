@@ -1,0 +1,290 @@
+"""One try of a task, and what follows from how it went. Pure decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from commandcenter.core.agent import Outcome
+from commandcenter.core.check import Found, Judgement, Verdict
+from commandcenter.core.forge import Decision, Review
+from commandcenter.core.run import Reason
+
+WORDS_MAX = 12_000
+"""Most characters of feedback that go back to an agent."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a try starts from. Stored as JSON (`schema` 1) when the try is enqueued."""
+
+    number: int
+    """1, 2, ... over all tries of the task."""
+    generation: int = 1
+    """Tries of one generation share a workspace and a conversation; a fresh start adds one."""
+    base: str = ""
+    """Commit the workspace was checked out from; empty until the generation's first try starts."""
+    session: str = ""
+    """UUID of the agent's conversation; empty until the generation's first try starts."""
+    feedback: str = ""
+    """What the last try got back; part of the prompt."""
+    tries: int = 1
+    """Tries counted against the budget, this one included."""
+    review_rounds: int = 0
+    """Reviews that asked for a change."""
+    stops: int = 0
+    """Runs that the world ended."""
+    last_tree: str = ""
+    """Tree that the last review saw, to notice a stall."""
+    head: str = ""
+    """Captured commit of this try; empty before."""
+    tree: str = ""
+    verified_tree: str = ""
+    """Tree on which all checks passed."""
+    proposal: int = 0
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON
+        """Return the stored form."""
+        return {"schema": 1, **asdict(self)}
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Attempt:  # Any: JSON written by `to_json`
+        """Return what `to_json` stored."""
+        assert record["schema"] == 1, "a newer CommandCenter wrote this database"
+        return Attempt(**{key: value for key, value in record.items() if key != "schema"})
+
+    def again(self, feedback: str, *, fresh: bool) -> Attempt:
+        """Return the next try, which counts: fresh from the target's tip, or going on."""
+        return self._next(feedback, fresh=fresh, tries=self.tries + 1)
+
+    def resumed(self, reason: str, *, fresh: bool) -> Attempt:
+        """Return the next try after the world ended this one; it does not count."""
+        feedback = self.feedback if fresh else f"You were interrupted ({reason}). Go on."
+        return self._next(feedback, fresh=fresh, stops=self.stops + 1)
+
+    def revised(self, feedback: str) -> Attempt:
+        """Return the next try after a reviewer asked for a change."""
+        return self._next(
+            feedback, fresh=False, review_rounds=self.review_rounds + 1, last_tree=self.tree
+        )
+
+    def _next(self, feedback: str, *, fresh: bool, **changes: Any) -> Attempt:
+        following = replace(
+            self,
+            number=self.number + 1,
+            feedback=feedback[-WORDS_MAX:],
+            head="",
+            tree="",
+            verified_tree="",
+            **changes,
+        )
+        if not fresh:
+            return following
+        return replace(following, generation=self.generation + 1, base="", session="")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Finite bounds, set before the first try."""
+
+    tries_max: int
+    review_rounds_max: int
+    stops_max: int
+
+
+@dataclass(frozen=True)
+class Worked:
+    """How an agent's run and the capture of its result went."""
+
+    outcome: Outcome
+    reason: str = ""
+    words: str = ""
+    """The agent's last words, or why the capture refused the result."""
+    refused: bool = False
+    """The capture refused what the agent left."""
+    changed: bool = False
+
+
+@dataclass(frozen=True)
+class Proceed:
+    """Go on to the next stage."""
+
+
+@dataclass(frozen=True)
+class AlreadyDone:
+    """The tree has it already, and the checks say so."""
+
+
+@dataclass(frozen=True)
+class TryAgain:
+    """Another try, described by its attempt."""
+
+    attempt: Attempt
+    why: str
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """The task failed."""
+
+    reason: Reason
+    explanation: str
+
+
+Next = Proceed | AlreadyDone | TryAgain | GiveUp
+
+
+def after_work(worked: Worked, attempt: Attempt, bounds: Bounds) -> Next:
+    """Decide after an agent's run."""
+    if worked.outcome in (Outcome.TRY_AGAIN, Outcome.STOPPED):
+        return _interrupted(worked, attempt, bounds)
+    if worked.outcome is Outcome.FAILED:
+        why = f"the agent failed ({worked.reason})"
+        feedback = f"An earlier try of this task failed: {worked.reason}.\n\n{worked.words}"
+        return _again(attempt, bounds, Reason.AGENT, why, feedback, words=worked.words, fresh=True)
+    if worked.refused:
+        return _again(
+            attempt,
+            bounds,
+            Reason.REFUSED,
+            "the result could not be taken",
+            f"Your result cannot be taken: {worked.words}",
+            words=worked.words,
+            fresh=False,
+        )
+    return Proceed()
+
+
+def _interrupted(worked: Worked, attempt: Attempt, bounds: Bounds) -> Next:
+    if attempt.stops + 1 >= bounds.stops_max:
+        explanation = f"the agent was interrupted {bounds.stops_max} times ({worked.reason})"
+        return GiveUp(Reason.INFRASTRUCTURE, _with_words(explanation, worked.words))
+    fresh = worked.reason in ("context", "unknown_session")
+    return TryAgain(attempt.resumed(worked.reason, fresh=fresh), worked.reason)
+
+
+def after_checks(
+    verdict: Verdict, attempt: Attempt, bounds: Bounds, *, changed: bool, evident: bool
+) -> Next:
+    """Decide after the checks ran on the captured tree.
+
+    `changed`: the tree differs from the base. `evident`: without checks, the files that the task
+    creates are all there.
+    """
+    if not verdict.mergeable:
+        words = failing_words(verdict)
+        return _again(
+            attempt,
+            bounds,
+            Reason.CHECKS,
+            _failing_names(verdict),
+            f"The checks did not pass on your result.\n\n{words}",
+            words=words,
+            fresh=False,
+        )
+    if changed:
+        return Proceed()
+    if verdict.judgement is Judgement.PASSED or evident:
+        return AlreadyDone()
+    why = "the agent changed nothing, and the task has no check that says it was done before"
+    feedback = "You changed no file. If the task is done already, this must show in the files."
+    return _again(attempt, bounds, Reason.NOTHING_CHANGED, why, feedback, words="", fresh=False)
+
+
+def _failing_names(verdict: Verdict) -> str:
+    names = [
+        f"`{receipt.check}` ({receipt.found.value.replace('_', ' ')})"
+        for receipt in verdict.receipts
+        if receipt.found in (Found.FAILED, Found.NOT_RUN)
+    ]
+    return f"checks did not pass: {', '.join(names)}"
+
+
+def failing_words(verdict: Verdict) -> str:
+    """Return what the failing checks printed, for the agent."""
+    return "\n\n".join(
+        f"$ {receipt.command}\n[{receipt.found.value}, exit code {receipt.exit_code}]\n"
+        f"{receipt.words}"
+        for receipt in verdict.receipts
+        if receipt.found in (Found.FAILED, Found.NOT_RUN)
+    )
+
+
+def after_review(review: Review | None, problem: str, attempt: Attempt, bounds: Bounds) -> Next:
+    """Decide after a review; None is a reviewer that gave no valid verdict (`problem`)."""
+    if review is None:
+        return GiveUp(Reason.REVIEW, f"the reviewer gave no valid verdict: {problem}")
+    match review.decision:
+        case Decision.APPROVE:
+            return Proceed()
+        case Decision.REJECT:
+            return GiveUp(Reason.REVIEW, f"the reviewer rejected it: {review.summary}")
+        case Decision.REVISE:
+            return _revise(review, attempt, bounds)
+
+
+def _revise(review: Review, attempt: Attempt, bounds: Bounds) -> Next:
+    if attempt.last_tree and attempt.last_tree == attempt.tree:
+        explanation = "review stalled: the agent changed nothing after the last review"
+        return GiveUp(Reason.REVIEW, _with_words(explanation, review.summary))
+    if attempt.review_rounds + 1 >= bounds.review_rounds_max:
+        explanation = f"not approved after {bounds.review_rounds_max} reviews"
+        return GiveUp(Reason.REVIEW, _with_words(explanation, review.summary))
+    return TryAgain(attempt.revised(_issues(review)), "the reviewer asks for a change")
+
+
+def _issues(review: Review) -> str:
+    lines = [f"A reviewer read your change and asks for more. {review.summary}", ""]
+    for number, issue in enumerate(review.issues, 1):
+        place = f" ({issue.file}:{issue.line})" if issue.file else ""
+        must = "must be fixed" if issue.must_fix else "optional"
+        lines.append(f"{number}. [{issue.severity.value}, {must}]{place} {issue.problem}")
+        if issue.suggestion:
+            lines.append(f"   Suggestion: {issue.suggestion}")
+    return "\n".join(lines)
+
+
+def after_conflict(files: tuple[str, ...], attempt: Attempt, bounds: Bounds) -> Next:
+    """Decide after a merge found conflicts with what landed meanwhile."""
+    names = ", ".join(files[:20])
+    why = f"the change conflicts with what landed meanwhile in: {names}"
+    feedback = (
+        "Your earlier change could not be merged, since other work landed meanwhile and both "
+        f"touch: {names}. You start again from the present state. Do the task on top of it."
+    )
+    return _again(attempt, bounds, Reason.CONFLICT, why, feedback, words="", fresh=True)
+
+
+def after_combined_checks(verdict: Verdict, attempt: Attempt, bounds: Bounds) -> Next:
+    """Decide after the checks ran on the merge of the change and the target's tip."""
+    if verdict.mergeable:
+        return Proceed()
+    words = failing_words(verdict)
+    feedback = (
+        "Your change passed its checks alone, but not together with what landed meanwhile. You "
+        f"start again from the present state.\n\n{words}"
+    )
+    why = f"on the combined tree, {_failing_names(verdict)}"
+    return _again(attempt, bounds, Reason.CHECKS, why, feedback, words=words, fresh=True)
+
+
+def _again(
+    attempt: Attempt,
+    bounds: Bounds,
+    reason: Reason,
+    why: str,
+    feedback: str,
+    *,
+    words: str,
+    fresh: bool,
+) -> Next:
+    if attempt.tries >= bounds.tries_max:
+        tried = f"{attempt.tries} tries" if attempt.tries > 1 else "1 try"
+        return GiveUp(reason, _with_words(f"after {tried}, {why}", words))
+    return TryAgain(attempt.again(feedback, fresh=fresh), why)
+
+
+def _with_words(explanation: str, words: str) -> str:
+    last = words.strip()[-600:]
+    return f"{explanation}: {last}" if last else explanation

@@ -1,0 +1,79 @@
+"""One database: a SQLite file by default. Opens it, migrates it, and makes it survive."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+
+UNIXEPOCH_SUBSECOND = (3, 42)
+"""First SQLite whose `unixepoch('subsec')` works; the durable engine relies on it."""
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the SQLAlchemy URL of a SQLite file."""
+    return f"sqlite:///{path}"
+
+
+def prepare_sqlite(path: Path) -> None:
+    """Create the file if need be, and switch it to write-ahead logging for good.
+
+    The engine never does this itself, and without it every commit costs several times as much.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+    finally:
+        connection.close()
+
+
+def engine_options() -> dict[str, Any]:  # Any: keyword arguments of `sqlalchemy.create_engine`
+    """Return the engine options that this interpreter's SQLite needs."""
+    if sqlite3.sqlite_version_info >= UNIXEPOCH_SUBSECOND:
+        return {}
+    return {"module": sys.modules[__name__]}
+
+
+def connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:  # Any: passed on to sqlite3
+    """Connect with a `unixepoch` that knows sub-seconds, as newer SQLite does.
+
+    SQLAlchemy takes this module for the driver when `engine_options` says so.
+    """
+    connection: sqlite3.Connection = sqlite3.connect(*args, **kwargs)
+    connection.create_function("unixepoch", -1, lambda *_: round(time.time(), 3))
+    return connection
+
+
+def __getattr__(name: str) -> Any:  # Any: whatever the driver exports
+    return getattr(sqlite3, name)
+
+
+def open_engine(url: str) -> sa.Engine:
+    """Return an engine for reading our tables outside of workflows."""
+    options = engine_options() if url.startswith("sqlite") else {}
+    engine = sa.create_engine(url, **options)
+    if url.startswith("sqlite"):
+        sa.event.listen(engine, "connect", _configure)
+    return engine
+
+
+def _configure(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = "IMMEDIATE"
+    connection.execute("PRAGMA busy_timeout=30000")
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def migrate(engine: sa.Engine) -> None:
+    """Bring our tables to this version's form, keeping what is in them."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,312 @@
+"""Appends events and keeps the rows that are their fold. Call it inside a transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from commandcenter.core.attempt import Attempt
+from commandcenter.core.run import (
+    Event,
+    EventKind,
+    Reason,
+    State,
+    TaskStatus,
+    fold,
+    satisfied,
+)
+from commandcenter.store import schema, views
+
+EVENT_SCHEMA = 1
+RUN_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run as it is submitted."""
+
+    id: str
+    plan: str
+    """Canonical `cc.plan/1` JSON."""
+    plan_path: str
+    title: str
+    repository: str
+    upstream: str
+    target: str
+    mode: str
+    options: Mapping[str, Any]  # Any: JSON, shape owned by `service`
+    notes: tuple[str, ...]
+
+
+def insert_run(
+    session: Session,
+    run: NewRun,
+    statuses: Sequence[TaskStatus],
+    edges: Iterable[tuple[str, str, str]],
+    at_ms: int,
+) -> tuple[str, ...]:
+    """Store a run with its tasks and edges; return the tasks that can start, in order.
+
+    `edges` are (task before, task after, why).
+    """
+    ended = {status.id for status in statuses if satisfied(status)}
+    links = [edge for edge in edges if edge[1] not in ended]
+    open_dependencies = dict.fromkeys((status.id for status in statuses), 0)
+    for before, after, _ in links:
+        open_dependencies[after] += before not in ended
+    session.execute(
+        sa.insert(schema.runs),
+        {
+            "id": run.id,
+            "schema": RUN_SCHEMA,
+            "plan": run.plan,
+            "plan_path": run.plan_path,
+            "title": run.title,
+            "repository": run.repository,
+            "upstream": run.upstream,
+            "target": run.target,
+            "landed_on": run.target,
+            "mode": run.mode,
+            "options": json.dumps(run.options),
+            "notes": json.dumps(run.notes),
+            "cancel_requested_ms": 0,
+            "created_ms": at_ms,
+            "ended_ms": 0,
+        },
+    )
+    session.execute(
+        sa.insert(schema.tasks),
+        [
+            {
+                **views.task_row(status),
+                "open_dependencies": open_dependencies[status.id],
+                "unsettled": False,
+            }
+            for status in statuses
+        ],
+    )
+    if links:
+        session.execute(
+            sa.insert(schema.edges),
+            [
+                {"run": run.id, "before": before, "after": after, "why": why}
+                for before, after, why in links
+            ],
+        )
+    _insert_event(
+        session,
+        Event(run.id, EventKind.RUN_SUBMITTED, at_ms, data={"tasks": len(statuses)}),
+    )
+    for status in statuses:
+        if status.state.ended:
+            _insert_event(session, _ending(status, at_ms))
+    return tuple(
+        status.id
+        for status in statuses
+        if not status.state.ended and open_dependencies[status.id] == 0
+    )
+
+
+def _ending(status: TaskStatus, at_ms: int) -> Event:
+    assert status.reason is not None
+    data = {"reason": status.reason.value, "explanation": status.explanation}
+    return Event(status.run, EventKind.TASK_SKIPPED, at_ms, status.id, data=data)
+
+
+def append(session: Session, event: Event) -> TaskStatus | None:
+    """Append an event and bring its task's row up to date; return the task's new status."""
+    _insert_event(session, event)
+    if not event.task:
+        return None
+    before = views.read_task(session, event.run, event.task)
+    after = fold(before, event)
+    if after != before:
+        session.execute(
+            sa.update(schema.tasks)
+            .where(schema.tasks.c.run == event.run, schema.tasks.c.id == event.task)
+            .values(**views.task_row(after))
+        )
+    return after
+
+
+def _insert_event(session: Session, event: Event) -> None:
+    session.execute(
+        sa.insert(schema.events),
+        {
+            "run": event.run,
+            "task": event.task,
+            "attempt": event.attempt,
+            "kind": event.kind.value,
+            "at_ms": event.at_ms,
+            "schema": EVENT_SCHEMA,
+            "data": json.dumps(event.data),
+        },
+    )
+
+
+def save_attempt(session: Session, run: str, task: str, attempt: Attempt) -> None:
+    """Store what a try starts from, or what is known of it now."""
+    key = {"run": run, "task": task, "number": attempt.number}
+    record = json.dumps(attempt.to_json())
+    table = schema.attempts
+    updated = session.execute(
+        sa.update(table)
+        .where(*(table.c[name] == value for name, value in key.items()))
+        .values(record=record)
+        .returning(table.c.number)
+    )
+    if updated.first() is None:
+        session.execute(sa.insert(table), {**key, "record": record})
+
+
+def mark_unsettled(session: Session, run: str, task: str, unsettled: bool) -> None:
+    """Note whether a task has something to clean up."""
+    session.execute(
+        sa.update(schema.tasks)
+        .where(schema.tasks.c.run == run, schema.tasks.c.id == task)
+        .values(unsettled=unsettled)
+    )
+
+
+def release(session: Session, run: str, task: str) -> tuple[str, ...]:
+    """Count a satisfied task off its dependants; return those that can start now, in order."""
+    after = sa.select(schema.edges.c.after).where(
+        schema.edges.c.run == run, schema.edges.c.before == task
+    )
+    rows = session.execute(
+        sa.update(schema.tasks)
+        .where(
+            schema.tasks.c.run == run,
+            schema.tasks.c.id.in_(after),
+            schema.tasks.c.state == State.PENDING.value,
+        )
+        .values(open_dependencies=schema.tasks.c.open_dependencies - 1)
+        .returning(schema.tasks.c.ordinal, schema.tasks.c.id, schema.tasks.c.open_dependencies)
+    ).all()
+    return tuple(row.id for row in sorted(rows) if row.open_dependencies == 0)
+
+
+def skip_dependants(session: Session, run: str, task: str, at_ms: int) -> None:
+    """Skip every pending task that needs this one, directly or not, each with its reason."""
+    waiting = [(task, dependant) for dependant in _pending_after(session, run, task)]
+    while waiting:
+        cause, dependant = waiting.pop(0)
+        if views.read_task(session, run, dependant).state.ended:
+            continue
+        data = {
+            "reason": Reason.DEPENDENCY.value,
+            "explanation": f"it needs task {cause}, which {_ended_how(session, run, cause)}",
+        }
+        append(session, Event(run, EventKind.TASK_SKIPPED, at_ms, dependant, data=data))
+        waiting += [(dependant, further) for further in _pending_after(session, run, dependant)]
+
+
+def _pending_after(session: Session, run: str, task: str) -> list[str]:
+    rows = session.execute(
+        sa.select(schema.tasks.c.id)
+        .join(
+            schema.edges,
+            sa.and_(
+                schema.edges.c.run == schema.tasks.c.run,
+                schema.edges.c.after == schema.tasks.c.id,
+            ),
+        )
+        .where(
+            schema.edges.c.run == run,
+            schema.edges.c.before == task,
+            schema.tasks.c.state == State.PENDING.value,
+        )
+        .order_by(schema.tasks.c.ordinal)
+    )
+    return list(rows.scalars())
+
+
+def _ended_how(session: Session, run: str, task: str) -> str:
+    words = {State.FAILED: "failed", State.CANCELLED: "was cancelled", State.SKIPPED: "was skipped"}
+    return words[views.read_task(session, run, task).state]
+
+
+def end_run_if_over(session: Session, run: str, at_ms: int) -> bool:
+    """Append `run.ended` once nothing is left to do or clean up; say whether the run is over."""
+    if views.open_tasks(session, run) or views.unsettled_tasks(session, run):
+        return False
+    ended = session.execute(
+        sa.update(schema.runs)
+        .where(schema.runs.c.id == run, schema.runs.c.ended_ms == 0)
+        .values(ended_ms=at_ms)
+        .returning(schema.runs.c.id)
+    )
+    if ended.first() is not None:
+        _insert_event(session, Event(run, EventKind.RUN_ENDED, at_ms))
+    return True
+
+
+def request_cancel(session: Session, run: str, at_ms: int) -> None:
+    """Note that the run is to be cancelled, and cancel the tasks that nobody works on."""
+    session.execute(
+        sa.update(schema.runs)
+        .where(schema.runs.c.id == run, schema.runs.c.cancel_requested_ms == 0)
+        .values(cancel_requested_ms=at_ms)
+    )
+    _insert_event(session, Event(run, EventKind.RUN_CANCEL_REQUESTED, at_ms))
+    for task in views.tasks_in(session, run, State.PENDING):
+        append(session, cancelled(run, task, 0, at_ms))
+    end_run_if_over(session, run, at_ms)
+
+
+def cancelled(run: str, task: str, attempt: int, at_ms: int) -> Event:
+    """Return the event of a task that a person cancelled."""
+    data = {"reason": Reason.CANCELLED.value, "explanation": "a person cancelled the run"}
+    return Event(run, EventKind.TASK_CANCELLED, at_ms, task, attempt, data)
+
+
+def reopen(session: Session, run: str, tasks: Sequence[str], at_ms: int) -> tuple[str, ...]:
+    """Make ended tasks pending again; return those of them that can start now, in order."""
+    session.execute(
+        sa.update(schema.runs)
+        .where(schema.runs.c.id == run)
+        .values(cancel_requested_ms=0, ended_ms=0)
+    )
+    _insert_event(session, Event(run, EventKind.RUN_RETRIED, at_ms, data={"tasks": list(tasks)}))
+    for task in tasks:
+        append(session, Event(run, EventKind.TASK_REOPENED, at_ms, task))
+    ready = []
+    for task in tasks:
+        count = _open_dependencies(session, run, task)
+        session.execute(
+            sa.update(schema.tasks)
+            .where(schema.tasks.c.run == run, schema.tasks.c.id == task)
+            .values(open_dependencies=count)
+        )
+        ready += [task] if count == 0 else []
+    return tuple(ready)
+
+
+def _open_dependencies(session: Session, run: str, task: str) -> int:
+    before = session.execute(
+        sa.select(schema.edges.c.before).where(
+            schema.edges.c.run == run, schema.edges.c.after == task
+        )
+    ).scalars()
+    return sum(not satisfied(views.read_task(session, run, each)) for each in before)
+
+
+def move_landing(session: Session, run: str, branch: str, note: str, at_ms: int) -> None:
+    """Note that the run's result goes to another branch than its target, and why."""
+    row = session.execute(
+        sa.select(schema.runs.c.notes, schema.runs.c.landed_on).where(schema.runs.c.id == run)
+    ).one()
+    if row.landed_on == branch:
+        return
+    session.execute(
+        sa.update(schema.runs)
+        .where(schema.runs.c.id == run)
+        .values(landed_on=branch, notes=json.dumps([*json.loads(row.notes), note]))
+    )
+    data = {"branch": branch, "note": note}
+    _insert_event(session, Event(run, EventKind.RUN_LANDING_MOVED, at_ms, data=data))

@@ -1,0 +1,97 @@
+"""The first tables: runs, tasks, edges, attempts, events."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Create them."""
+    op.create_table(
+        "cc_runs",
+        sa.Column("id", sa.String(40), primary_key=True),
+        sa.Column("schema", sa.Integer, nullable=False),
+        sa.Column("plan", sa.Text, nullable=False),
+        sa.Column("plan_path", sa.Text, nullable=False),
+        sa.Column("title", sa.Text, nullable=False),
+        sa.Column("repository", sa.Text, nullable=False),
+        sa.Column("upstream", sa.Text, nullable=False),
+        sa.Column("target", sa.Text, nullable=False),
+        sa.Column("landed_on", sa.Text, nullable=False),
+        sa.Column("mode", sa.String(20), nullable=False),
+        sa.Column("options", sa.Text, nullable=False),
+        sa.Column("notes", sa.Text, nullable=False),
+        sa.Column("cancel_requested_ms", sa.BigInteger, nullable=False, default=0),
+        sa.Column("created_ms", sa.BigInteger, nullable=False),
+        sa.Column("ended_ms", sa.BigInteger, nullable=False, default=0),
+    )
+    op.create_table(
+        "cc_tasks",
+        sa.Column("run", sa.String(40), sa.ForeignKey("cc_runs.id"), primary_key=True),
+        sa.Column("id", sa.String(60), primary_key=True),
+        sa.Column("title", sa.Text, nullable=False),
+        sa.Column("batch", sa.String(60), nullable=False),
+        sa.Column("ordinal", sa.Integer, nullable=False),
+        sa.Column("open_dependencies", sa.Integer, nullable=False),
+        sa.Column("unsettled", sa.Boolean, nullable=False),
+        sa.Column("state", sa.String(20), nullable=False),
+        sa.Column("phase", sa.String(20)),
+        sa.Column("waiting_for", sa.Text, nullable=False),
+        sa.Column("reason", sa.String(40)),
+        sa.Column("explanation", sa.Text, nullable=False),
+        sa.Column("attempt", sa.Integer, nullable=False),
+        sa.Column("branch", sa.Text, nullable=False),
+        sa.Column("head", sa.String(64), nullable=False),
+        sa.Column("tree", sa.String(64), nullable=False),
+        sa.Column("proposal", sa.Integer, nullable=False),
+        sa.Column("proposal_url", sa.Text, nullable=False),
+        sa.Column("merge_commit", sa.String(64), nullable=False),
+        sa.Column("checks", sa.String(20), nullable=False),
+        sa.Column("checks_passed", sa.Integer, nullable=False),
+        sa.Column("checks_total", sa.Integer, nullable=False),
+        sa.Column("review", sa.String(20), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger, nullable=False),
+        sa.Column("output_tokens", sa.BigInteger, nullable=False),
+        sa.Column("cost_usd", sa.Float, nullable=False),
+        sa.Column("started_ms", sa.BigInteger, nullable=False),
+        sa.Column("ended_ms", sa.BigInteger, nullable=False),
+    )
+    op.create_index("cc_tasks_by_state", "cc_tasks", ["run", "state"])
+    op.create_table(
+        "cc_edges",
+        sa.Column("run", sa.String(40), sa.ForeignKey("cc_runs.id"), primary_key=True),
+        sa.Column("before", sa.String(60), primary_key=True),
+        sa.Column("after", sa.String(60), primary_key=True),
+        sa.Column("why", sa.String(20), nullable=False),
+    )
+    op.create_index("cc_edges_by_after", "cc_edges", ["run", "after"])
+    op.create_table(
+        "cc_attempts",
+        sa.Column("run", sa.String(40), primary_key=True),
+        sa.Column("task", sa.String(60), primary_key=True),
+        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("record", sa.Text, nullable=False),
+        sa.ForeignKeyConstraint(["run", "task"], ["cc_tasks.run", "cc_tasks.id"]),
+    )
+    op.create_table(
+        "cc_events",
+        sa.Column(
+            "seq",
+            sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+            primary_key=True,
+            autoincrement=True,
+        ),
+        sa.Column("run", sa.String(40), sa.ForeignKey("cc_runs.id"), nullable=False),
+        sa.Column("task", sa.String(60), nullable=False),
+        sa.Column("attempt", sa.Integer, nullable=False),
+        sa.Column("kind", sa.String(40), nullable=False),
+        sa.Column("at_ms", sa.BigInteger, nullable=False),
+        sa.Column("schema", sa.Integer, nullable=False),
+        sa.Column("data", sa.Text, nullable=False),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("cc_events_by_run", "cc_events", ["run", "seq"])

@@ -1,0 +1,223 @@
+"""Reads facts back as values. Nothing here writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from commandcenter.core.attempt import Attempt
+from commandcenter.core.errors import NotFound
+from commandcenter.core.run import Event, EventKind, Phase, Reason, State, TaskStatus
+from commandcenter.store import schema
+
+_ENDED = tuple(state.value for state in State if state.ended)
+_TASK_FIELDS = tuple(field.name for field in fields(TaskStatus))
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as it is stored."""
+
+    id: str
+    plan: str
+    plan_path: str
+    title: str
+    repository: str
+    upstream: str
+    target: str
+    landed_on: str
+    mode: str
+    options: Mapping[str, Any]  # Any: JSON, shape owned by `service`
+    notes: tuple[str, ...]
+    cancel_requested: bool
+    created_ms: int
+    ended_ms: int
+
+
+def task_row(status: TaskStatus) -> dict[str, Any]:  # Any: column values
+    """Return a status as the columns of its row."""
+    row = asdict(status)
+    row["state"] = status.state.value
+    row["phase"] = status.phase.value if status.phase else None
+    row["reason"] = status.reason.value if status.reason else None
+    return row
+
+
+def _status(row: sa.RowMapping) -> TaskStatus:
+    values = {name: row[name] for name in _TASK_FIELDS}
+    values["state"] = State(row["state"])
+    values["phase"] = Phase(row["phase"]) if row["phase"] else None
+    values["reason"] = Reason(row["reason"]) if row["reason"] else None
+    return TaskStatus(**values)
+
+
+def _run(row: sa.RowMapping) -> RunRecord:
+    return RunRecord(
+        id=row["id"],
+        plan=row["plan"],
+        plan_path=row["plan_path"],
+        title=row["title"],
+        repository=row["repository"],
+        upstream=row["upstream"],
+        target=row["target"],
+        landed_on=row["landed_on"],
+        mode=row["mode"],
+        options=json.loads(row["options"]),
+        notes=tuple(json.loads(row["notes"])),
+        cancel_requested=bool(row["cancel_requested_ms"]),
+        created_ms=row["created_ms"],
+        ended_ms=row["ended_ms"],
+    )
+
+
+def read_run(session: Session, run: str) -> RunRecord:
+    """Return one run.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
+    row = session.execute(sa.select(schema.runs).where(schema.runs.c.id == run)).mappings().first()
+    if row is None:
+        raise NotFound(f"Execution {run} not found", hint="list them: commandcenter status")
+    return _run(row)
+
+
+def runs(session: Session) -> tuple[RunRecord, ...]:
+    """Return all runs, newest first."""
+    order = (schema.runs.c.created_ms.desc(), schema.runs.c.id)
+    rows = session.execute(sa.select(schema.runs).order_by(*order)).mappings()
+    return tuple(_run(row) for row in rows)
+
+
+def read_task(session: Session, run: str, task: str) -> TaskStatus:
+    """Return one task's status.
+
+    Raises:
+        NotFound: there is none of this id in this run.
+    """
+    query = sa.select(schema.tasks).where(schema.tasks.c.run == run, schema.tasks.c.id == task)
+    row = session.execute(query).mappings().first()
+    if row is None:
+        raise NotFound(f"Task {task} not found in execution {run}")
+    return _status(row)
+
+
+def tasks(session: Session, run: str) -> tuple[TaskStatus, ...]:
+    """Return the status of all tasks of a run, in reading order."""
+    query = (
+        sa.select(schema.tasks).where(schema.tasks.c.run == run).order_by(schema.tasks.c.ordinal)
+    )
+    return tuple(_status(row) for row in session.execute(query).mappings())
+
+
+def tasks_in(session: Session, run: str, *states: State) -> tuple[str, ...]:
+    """Return the ids of the tasks in one of these states, in reading order."""
+    query = (
+        sa.select(schema.tasks.c.id)
+        .where(
+            schema.tasks.c.run == run,
+            schema.tasks.c.state.in_([state.value for state in states]),
+        )
+        .order_by(schema.tasks.c.ordinal)
+    )
+    return tuple(session.execute(query).scalars())
+
+
+def waiting_tasks(session: Session, waiting_for: str) -> tuple[TaskStatus, ...]:
+    """Return the tasks of all runs that wait for this."""
+    query = sa.select(schema.tasks).where(
+        schema.tasks.c.phase == Phase.WAITING.value, schema.tasks.c.waiting_for == waiting_for
+    )
+    return tuple(_status(row) for row in session.execute(query).mappings())
+
+
+def open_tasks(session: Session, run: str) -> int:
+    """Return how many tasks have not ended."""
+    query = (
+        sa.select(sa.func.count())
+        .select_from(schema.tasks)
+        .where(schema.tasks.c.run == run, schema.tasks.c.state.not_in(_ENDED))
+    )
+    return session.execute(query).scalar_one()
+
+
+def unsettled_tasks(session: Session, run: str) -> int:
+    """Return how many tasks have branches, workspaces or pins that are not cleaned up yet."""
+    query = (
+        sa.select(sa.func.count())
+        .select_from(schema.tasks)
+        .where(schema.tasks.c.run == run, schema.tasks.c.unsettled)
+    )
+    return session.execute(query).scalar_one()
+
+
+def active_runs(session: Session) -> tuple[str, ...]:
+    """Return the ids of the runs that have not ended."""
+    query = sa.select(schema.runs.c.id).where(schema.runs.c.ended_ms == 0)
+    return tuple(session.execute(query).scalars())
+
+
+def read_attempt(session: Session, run: str, task: str, number: int) -> Attempt:
+    """Return what is stored of one try."""
+    table = schema.attempts
+    record = session.execute(
+        sa.select(table.c.record).where(
+            table.c.run == run, table.c.task == task, table.c.number == number
+        )
+    ).scalar_one()
+    return Attempt.from_json(json.loads(record))
+
+
+def last_attempt(session: Session, run: str, task: str) -> int:
+    """Return the number of the last try, 0 when there was none."""
+    table = schema.attempts
+    query = sa.select(sa.func.max(table.c.number)).where(table.c.run == run, table.c.task == task)
+    return session.execute(query).scalar() or 0
+
+
+def events(
+    session: Session, run: str | None, *, after: int, limit: int, task: str | None = None
+) -> tuple[Event, ...]:
+    """Return the events after this position, in order; of all runs when `run` is None."""
+    query = sa.select(schema.events).where(schema.events.c.seq > after)
+    if run is not None:
+        query = query.where(schema.events.c.run == run)
+    if task is not None:
+        query = query.where(schema.events.c.task == task)
+    rows = session.execute(query.order_by(schema.events.c.seq).limit(limit)).mappings()
+    return tuple(
+        Event(
+            run=row["run"],
+            kind=EventKind(row["kind"]),
+            at_ms=row["at_ms"],
+            task=row["task"],
+            attempt=row["attempt"],
+            data=json.loads(row["data"]),
+            seq=row["seq"],
+        )
+        for row in rows
+    )
+
+
+def last_event_of(
+    session: Session, run: str, task: str, attempt: int, kind: EventKind
+) -> Event | None:
+    """Return the newest event of this kind for one try, if there is any."""
+    query = (
+        sa.select(schema.events.c.seq)
+        .where(
+            schema.events.c.run == run,
+            schema.events.c.task == task,
+            schema.events.c.attempt == attempt,
+            schema.events.c.kind == kind.value,
+        )
+        .order_by(schema.events.c.seq.desc())
+        .limit(1)
+    )
+    seq = session.execute(query).scalar()
+    return events(session, run, after=seq - 1, limit=1)[0] if seq else None
