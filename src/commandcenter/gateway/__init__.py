@@ -1,0 +1,1 @@
+"""What a workspace may reach: the model gateway. Credentials stay on this side of it."""

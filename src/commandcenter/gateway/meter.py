@@ -1,0 +1,135 @@
+"""Counts what each attempt uses, from the answers that pass by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from commandcenter.core.agent import Usage
+
+_LINE_BYTES_MAX = 2**20
+_BODY_BYTES_MAX = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the provider answered to one attempt, apart from content."""
+
+    rate_limited: int = 0
+    """Answers with status 429."""
+    overloaded: int = 0
+    """Answers with status 529 or another 5xx, and no answer at all."""
+    unauthorized: int = 0
+    """Answers with status 401 or 403, our own included."""
+    retry_after_s: float | None = None
+    """Of the newest 429 or 529 that named it, in full: agents are told 60 s at most."""
+    last_status: int = 0
+
+
+def noted(facts: Facts, status: int, retry_after: str | None) -> Facts:
+    """Return the facts with one more answer in them."""
+    try:
+        retry_after_s = float(retry_after) if retry_after else None
+    except ValueError:  # the HTTP-date form, which no model provider is known to send
+        retry_after_s = None
+    return Facts(
+        rate_limited=facts.rate_limited + (status == 429),
+        overloaded=facts.overloaded + (status >= 500),
+        unauthorized=facts.unauthorized + (status in (401, 403)),
+        retry_after_s=facts.retry_after_s if retry_after_s is None else retry_after_s,
+        last_status=status,
+    )
+
+
+def added(total: Usage, answer: Usage) -> Usage:
+    """Return the sum of two usages. The gateway knows no prices, so it counts no cost."""
+    return Usage(
+        input_tokens=total.input_tokens + answer.input_tokens,
+        output_tokens=total.output_tokens + answer.output_tokens,
+        cached_tokens=total.cached_tokens + answer.cached_tokens,
+        requests=total.requests + answer.requests,
+    )
+
+
+class AnswerMeter:
+    """Reads the usage out of one answer's bytes, which it sees as they pass and never holds up."""
+
+    def __init__(self, content_type: str) -> None:
+        self._events = content_type.startswith("text/event-stream")
+        self._rest = bytearray()
+        self._skipping = False
+        self._counts: dict[str, int] = {}
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        if not self._events:
+            if len(self._rest) + len(chunk) <= _BODY_BYTES_MAX:
+                self._rest += chunk
+            return
+        *lines, rest = chunk.split(b"\n")
+        for line in lines:
+            self._keep(line)
+            self._line(bytes(self._rest))
+            self._rest.clear()
+            self._skipping = False
+        self._keep(rest)
+
+    def usage(self) -> Usage:
+        """Return what has been reported so far, as one request."""
+        if not self._events and self._rest:
+            self._take(_json(bytes(self._rest)))
+        counts = self._counts
+        cached = counts.get("cache_read_input_tokens", 0)
+        fresh = counts.get("input_tokens", 0) + counts.get("cache_creation_input_tokens", 0)
+        return Usage(
+            input_tokens=fresh + cached,
+            output_tokens=counts.get("output_tokens", 0),
+            cached_tokens=cached,
+            requests=1,
+        )
+
+    def _keep(self, part: bytes) -> None:
+        if self._skipping or len(self._rest) + len(part) > _LINE_BYTES_MAX:
+            # No event that carries usage is this long.
+            self._rest.clear()
+            self._skipping = True
+        else:
+            self._rest += part
+
+    def _line(self, line: bytes) -> None:
+        if line.startswith(b"data:") and b'"usage"' in line:
+            event = _json(line.removeprefix(b"data:"))
+            message = event.get("message")
+            self._take(message if isinstance(message, dict) else event)
+
+    def _take(self, holder: Mapping[str, Any]) -> None:
+        """Take the counts over the earlier ones: each event's are totals of the answer."""
+        usage = holder.get("usage")
+        if isinstance(usage, dict):
+            self._counts.update({key: n for key, n in usage.items() if type(n) is int and n >= 0})
+
+
+def _json(content: bytes) -> dict[str, Any]:  # Any: JSON as the provider wrote it
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Everything counted for one key."""
+
+    usage: Usage = field(default_factory=Usage)
+    facts: Facts = field(default_factory=Facts)
+
+    def with_answer(self, status: int, retry_after: str | None) -> Tally:
+        """Return it with one more answer's status."""
+        return replace(self, facts=noted(self.facts, status, retry_after))
+
+    def with_usage(self, usage: Usage) -> Tally:
+        """Return it with one more request's usage."""
+        return replace(self, usage=added(self.usage, usage))

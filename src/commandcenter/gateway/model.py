@@ -1,0 +1,293 @@
+"""The model gateway: the one way from a workspace to its model, one unix socket an attempt.
+
+An agent inside reaches it through a loopback port of its own and holds no credential. The gateway
+lets only the model calls of Anthropic's API pass, puts the real credential in, streams the answer
+through as it comes, and counts what each attempt uses.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import socket as sockets
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from commandcenter.core.agent import Usage
+from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken, authenticated
+from commandcenter.gateway.meter import AnswerMeter, Facts, Tally
+
+SOCKET_NAME = "model.sock"
+BODY_BYTES_MAX = 64 * 2**20
+RETRY_AFTER_MAX_S = 60
+
+_MESSAGES = "/v1/messages"
+_POSTS = frozenset({_MESSAGES, f"{_MESSAGES}/count_tokens"})
+_MODELS = re.compile(r"/v1/models(/[A-Za-z0-9][A-Za-z0-9._:@-]*)?")
+_QUERY = re.compile(r"[A-Za-z0-9._~=&%+-]*")
+_PASSED_IN = frozenset({"accept", "content-type", "content-encoding", "user-agent", "x-app"})
+_PASSED_IN_FAMILIES = ("anthropic-", "x-stainless-", "x-claude-", "x-client-")
+_HELD_BACK = frozenset(
+    {
+        *("connection", "keep-alive", "proxy-authenticate", "te", "trailer", "transfer-encoding"),
+        *("upgrade", "set-cookie", "location", "alt-svc", "retry-after", "retry-after-ms"),
+    }
+)
+_ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """Why a request goes no further."""
+
+    status: int
+    message: str
+
+
+class ModelGateway:
+    """Serves one unix socket an attempt, all in front of one provider. End it with `aclose`."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self._client: aiohttp.ClientSession | None = None
+        self._runners: dict[Path, web.ServerRunner] = {}
+        self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
+
+    @asynccontextmanager
+    async def socket(self, folder: Path, *, key: str) -> AsyncIterator[Path]:
+        """Serve `folder/model.sock` for the attempt `key`; give its path."""
+        path = await self.open(folder, key=key)
+        try:
+            yield path
+        finally:
+            await self.close(folder)
+
+    async def open(self, folder: Path, *, key: str) -> Path:
+        """Serve `folder/model.sock` for the attempt `key` until `close`; return its path.
+
+        A socket that an earlier process left there is replaced. What is counted for a key adds
+        up over all sockets that were opened with it.
+        """
+        await self.close(folder)
+        if self._client is None:
+            self._client = _client()
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            return await self._answer(key, request)
+
+        # Without cancellation an answer nobody waits for would run on, and be paid for.
+        server = web.Server(
+            answer, handler_cancellation=True, auto_decompress=False, access_log=None
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.SockSite(runner, _bound(folder)).start()
+        self._runners[folder] = runner
+        return folder / SOCKET_NAME
+
+    async def close(self, folder: Path) -> None:
+        """Stop serving this folder's socket and remove it; what still streams is cut off."""
+        if (runner := self._runners.pop(folder, None)) is not None:
+            await runner.cleanup()
+            (folder / SOCKET_NAME).unlink(missing_ok=True)
+
+    def usage(self, key: str) -> Usage:
+        """Return what the answers to this attempt have reported so far."""
+        return self._tallies[key].usage if key in self._tallies else Usage()
+
+    def facts(self, key: str) -> Facts:
+        """Return what the provider answered to this attempt so far."""
+        return self._tallies[key].facts if key in self._tallies else Facts()
+
+    async def aclose(self) -> None:
+        """Stop serving all sockets and leave the provider's connections."""
+        for folder in tuple(self._runners):
+            await self.close(folder)
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def _answer(self, key: str, request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "HEAD" and request.raw_path == "/":
+            return web.Response()
+        if refused := _refused(request.method, request.raw_path):
+            return _error(refused)
+        credential = self._provider.credential
+        if credential is None:
+            self._note(key, 401)
+            return _error(_no_credential(self._provider.name))
+        body = await _body(request)
+        if isinstance(body, _Refused):
+            return _error(body)
+        return await self._forward(key, request, body, credential)
+
+    async def _forward(
+        self,
+        key: str,
+        request: web.BaseRequest,
+        body: bytes,
+        credential: ApiKey | SubscriptionToken,
+    ) -> web.StreamResponse:
+        assert self._client is not None
+        url = URL(self._provider.base_url.rstrip("/") + request.raw_path, encoded=True)
+        headers = authenticated(_passed_in(request.headers), credential)
+        try:
+            upstream = await self._client.request(
+                request.method, url, data=body or None, headers=headers, allow_redirects=False
+            )
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self._note(key, 502)
+            _log.warning("The model provider cannot be reached: %s %s", type(error).__name__, key)
+            return _error(_unreachable(self._provider, error))
+        async with upstream:
+            self._note(key, upstream.status, upstream.headers.get("retry-after"))
+            return await self._relay(key, request, upstream)
+
+    async def _relay(
+        self, key: str, request: web.BaseRequest, upstream: aiohttp.ClientResponse
+    ) -> web.StreamResponse:
+        """Pass the answer on chunk by chunk; where the provider breaks off, break off too."""
+        answer = web.StreamResponse(
+            status=upstream.status, reason=upstream.reason, headers=_passed_back(upstream.headers)
+        )
+        meter = AnswerMeter(upstream.headers.get("content-type", ""))
+        try:
+            await answer.prepare(request)
+            async for chunk in upstream.content.iter_any():
+                meter.feed(chunk)
+                await answer.write(chunk)
+            await answer.write_eof()
+        except (aiohttp.ClientError, TimeoutError):
+            # A clean end would pass half an answer off as a whole one.
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            if request.path == _MESSAGES:
+                self._tallies[key] = self._tallies[key].with_usage(meter.usage())
+        return answer
+
+    def _note(self, key: str, status: int, retry_after: str | None = None) -> None:
+        self._tallies[key] = self._tallies[key].with_answer(status, retry_after)
+
+
+def _client() -> aiohttp.ClientSession:
+    """Return a client that keeps no cookies, so that attempts cannot tell each other anything."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=600),
+    )
+
+
+def _bound(folder: Path) -> sockets.socket:
+    """Return a socket bound to `folder/model.sock`, which everybody may connect to.
+
+    The folder guards it: a sandbox sees only what is mounted into it, under a user id of its own.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    listening = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
+    try:
+        # The kernel takes 108 bytes at most for a socket's path, and state folders are deep.
+        path = Path(f"/proc/self/fd/{descriptor}/{SOCKET_NAME}")
+        path.unlink(missing_ok=True)
+        listening.bind(str(path))
+        path.chmod(0o666)
+    except OSError:
+        listening.close()
+        raise
+    finally:
+        os.close(descriptor)
+    return listening
+
+
+def _refused(method: str, target: str) -> _Refused | None:
+    """Return why this is not a model call, or None when it is one."""
+    path, _, query = target.partition("?")
+    if method == "POST" and path in _POSTS:
+        known = True
+    else:
+        known = method == "GET" and _MODELS.fullmatch(path) is not None
+    if known and _QUERY.fullmatch(query):
+        return None
+    return _Refused(
+        403, f"The model gateway of this workspace does not pass {method} {target[:200]} on."
+    )
+
+
+def _no_credential(provider: str) -> _Refused:
+    return _Refused(
+        401,
+        f"CommandCenter holds no credential for the model provider `{provider}`. Set "
+        "ANTHROPIC_API_KEY, or CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`), in the "
+        "environment of the service.",
+    )
+
+
+def _unreachable(provider: Provider, error: Exception) -> _Refused:
+    why = str(error) or type(error).__name__
+    return _Refused(502, f"The model provider `{provider.name}` cannot be reached: {why}")
+
+
+async def _body(request: web.BaseRequest) -> bytes | _Refused:
+    too_large = _Refused(413, f"The request is larger than {BODY_BYTES_MAX // 2**20} MiB.")
+    if (request.content_length or 0) > BODY_BYTES_MAX:
+        return too_large
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > BODY_BYTES_MAX:
+            return too_large
+    return bytes(body)
+
+
+def _passed_in(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that the provider may see: none that authenticates, none unknown."""
+    passed = {
+        name.lower(): value
+        for name, value in headers.items()
+        if name.lower() in _PASSED_IN or name.lower().startswith(_PASSED_IN_FAMILIES)
+    }
+    # A compressed answer could not be metered as it passes.
+    return {**passed, "accept-encoding": "identity"}
+
+
+def _passed_back(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that the agent may see, with a bounded time to wait."""
+    passed = {name: value for name, value in headers.items() if name.lower() not in _HELD_BACK}
+    if (wait := headers.get("retry-after")) is not None:
+        short = wait.isdecimal() and int(wait) <= RETRY_AFTER_MAX_S
+        # Some agents sleep for as long as they are told, silently: an hour was seen.
+        passed["retry-after"] = wait if short else str(RETRY_AFTER_MAX_S)
+        if not short:
+            passed["x-should-retry"] = "false"
+    return passed
+
+
+def _error(refused: _Refused) -> web.Response:
+    """Return the refusal in the shape of Anthropic's errors, so that agents show its words."""
+    kind = _ERROR_TYPES.get(refused.status, "api_error")
+    answer = web.json_response(
+        {"type": "error", "error": {"type": kind, "message": refused.message}},
+        status=refused.status,
+    )
+    if refused.status < 500:
+        answer.headers["x-should-retry"] = "false"
+        # The body may not have been read to its end.
+        answer.force_close()
+    return answer

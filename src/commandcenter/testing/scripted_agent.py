@@ -1,0 +1,448 @@
+#!/usr/bin/env -S python3 -I
+"""The scripted agent: a real agent process that does what the task's text says, with no model.
+
+It stands in for a coding agent in tests, the demo and the qualification, and says so in all that
+it writes. It reads `$CC_INPUT_FILE` (`cc.input/1`) and `$CC_PROMPT_FILE`, works in the current
+folder, prints JSON-line events, and leaves a review in `$CC_RESULT_FILE`. This file needs nothing
+but Python 3.9: run it by its path.
+
+A task scripts it with a fenced block, one operation a line; lines that start with `|` are the
+content of the operation above them:
+
+    ```scripted-agent
+    write src/hello.py
+    | print("hello")
+    run python3 src/hello.py
+    when-feedback append src/hello.py
+    | print("louder")
+    review revise "src/hello.py:1: Say it louder" then approve
+    ```
+
+    write PATH | append PATH       with the content below; folders are made
+    lines PATH N                   write a file of N lines
+    delete PATH | rename PATH PATH
+    run COMMAND                    with `/bin/sh -c`; goes on whatever its exit code
+    commit [MESSAGE]               commit everything in the workspace's own git
+    ask TEXT                       ask the model at $CC_MODEL_URL, print its answer
+    print TEXT | flood BYTES       print a line, or so many bytes
+    sleep SECONDS | hang           wait, or never end
+    ignore-term                    ignore SIGTERM and SIGINT from here on
+    daemon                         leave a process behind that holds the output open
+    exit CODE                      end here
+    result                         leave the content below as the result file
+    review DECISION ["WORDS"] [then DECISION ["WORDS"]]...
+                                   for reviewers: the decision of round 1, 2, ...; the last one
+                                   stays. `approve`, `revise`, `reject`, `prose` (says LGTM),
+                                   `garbage` (breaks the schema), `crash`, `hang`. WORDS are the
+                                   issue, after `FILE:LINE: ` if it has a place.
+
+Before any operation: `only-on-attempt N`, `only-on-round N`, `when-feedback`, `unless-feedback`.
+Without a script it makes the files that the task declares; as a reviewer without one it approves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+SCRIPTED_AGENT = Path(__file__).resolve()
+"""This file, for profiles: `shell` with this as a program and its name as the command."""
+
+_FENCE = re.compile(r"^[ \t]*```scripted-agent[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.S | re.M)
+_PLACE = re.compile(r"(?P<file>[^\s:]+):(?P<line>\d+): (?P<problem>.+)", re.S)
+_DECISIONS = ("approve", "revise", "reject", "prose", "garbage", "crash", "hang")
+_CONDITIONS = ("only-on-attempt", "only-on-round", "when-feedback", "unless-feedback")
+
+
+class Task(NamedTuple):
+    """What the orchestrator asks."""
+
+    role: str
+    title: str
+    text: str
+    """Instructions, which may hold a script."""
+    files: list[dict[str, str]]
+    attempt: int
+    round: int
+    feedback: str
+    diff: str
+
+
+class Operation(NamedTuple):
+    """One line of a script, with the content below it."""
+
+    name: str
+    rest: str
+    content: str
+    holds: bool
+    """Whether its conditions are met here."""
+
+    @property
+    def words(self) -> list[str]:
+        """Return the arguments as a shell would part them."""
+        return shlex.split(self.rest)
+
+
+class ScriptError(Exception):
+    """The script is wrong: said aloud, exit code 2."""
+
+
+def main() -> int:
+    """Do the task; return the exit code."""
+    try:
+        task = _task()
+        script = tuple(_operations(task))
+        _review(task, script) if task.role == "review" else _work(task, script)
+    except ScriptError as error:
+        print(f"scripted agent: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+def _task() -> Task:
+    given = _json_file(os.environ.get("CC_INPUT_FILE", ""))
+    task = given.get("task", {})
+    prompt = os.environ.get("CC_PROMPT_FILE", "")
+    fallback = Path(prompt).read_text("utf-8") if prompt and Path(prompt).is_file() else ""
+    return Task(
+        role=given.get("role") or os.environ.get("CC_ROLE", "work"),
+        title=task.get("title", "a task"),
+        text=task.get("instructions") or fallback,
+        files=task.get("files", []),
+        attempt=given.get("attempt", 1),
+        round=given.get("round", 1),
+        feedback=given.get("feedback", ""),
+        diff=given.get("diff", ""),
+    )
+
+
+def _json_file(path: str) -> dict[str, Any]:
+    if not path or not Path(path).is_file():
+        return {}
+    given = json.loads(Path(path).read_text("utf-8"))
+    return given if isinstance(given, dict) else {}
+
+
+def _operations(task: Task) -> Iterator[Operation]:
+    """Give the operations of all blocks, in order."""
+    for block in _FENCE.findall(task.text):
+        for line, content in _lines(block):
+            bare, holds = _conditions(line, task)
+            name, _, rest = bare.partition(" ")
+            yield Operation(name, rest.strip(), content, holds)
+
+
+def _lines(block: str) -> Iterator[tuple[str, str]]:
+    """Give each operation's line with its content."""
+    parts: list[tuple[str, list[str]]] = []
+    for line in block.splitlines():
+        text = line.strip()
+        if text.startswith("|"):
+            if not parts:
+                raise ScriptError("content stands above the first operation")
+            bar = line.index("|")
+            parts[-1][1].append(line[bar + 1 :].removeprefix(" "))
+        elif text and not text.startswith("#"):
+            parts.append((text, []))
+    for text, content in parts:
+        yield text, "".join(f"{line}\n" for line in content)
+
+
+def _conditions(line: str, task: Task) -> tuple[str, bool]:
+    """Return the line without its conditions, and whether all of them hold."""
+    word, _, rest = line.partition(" ")
+    if word not in _CONDITIONS:
+        return line, True
+    if word.startswith("only-on-"):
+        number, _, rest = rest.partition(" ")
+        holds = int(number) == (task.attempt if word == "only-on-attempt" else task.round)
+    else:
+        holds = bool(task.feedback) == (word == "when-feedback")
+    bare, others_hold = _conditions(rest.strip(), task)
+    return bare, holds and others_hold
+
+
+def _work(task: Task, script: tuple[Operation, ...]) -> None:
+    _say("text", text=f"The scripted agent works on: {task.title}")
+    scripted = [operation for operation in script if operation.name != "review"]
+    if not scripted:
+        for file in task.files:
+            _declared(task, file)
+    for operation in scripted:
+        if operation.holds:
+            _do(operation)
+    _say("result", text="The scripted agent is done.")
+
+
+def _do(operation: Operation) -> None:
+    if operation.name not in _OPERATIONS:
+        raise ScriptError(f"there is no operation `{operation.name}`")
+    _say("tool", tool=operation.name, text=operation.rest)
+    try:
+        ok, text = _OPERATIONS[operation.name](operation), ""
+    except (OSError, ValueError) as error:
+        ok, text = False, str(error)
+    _say("tool_result", tool=operation.name, ok=ok, text=text)
+
+
+def _write(operation: Operation) -> bool:
+    _put(operation.words[0], operation.content)
+    return True
+
+
+def _append(operation: Operation) -> bool:
+    path = Path(operation.words[0])
+    _put(str(path), (path.read_text("utf-8") if path.exists() else "") + operation.content)
+    return True
+
+
+def _many_lines(operation: Operation) -> bool:
+    path, number = operation.words
+    _put(path, "".join(f"# line {line} of {number}\n" for line in range(1, int(number) + 1)))
+    return True
+
+
+def _delete(operation: Operation) -> bool:
+    Path(operation.words[0]).unlink()
+    return True
+
+
+def _rename(operation: Operation) -> bool:
+    old, new = operation.words
+    Path(new).parent.mkdir(parents=True, exist_ok=True)
+    Path(old).rename(new)
+    return True
+
+
+def _run(operation: Operation) -> bool:
+    return subprocess.run(["/bin/sh", "-c", operation.rest], check=False).returncode == 0
+
+
+def _commit(operation: Operation) -> bool:
+    who = ["-c", "user.name=Scripted Agent", "-c", "user.email=scripted-agent@localhost"]
+    message = operation.rest or "Work of the scripted agent"
+    added = subprocess.run(["git", "add", "-A"], check=False)
+    done = subprocess.run(["git", *who, "commit", "-q", "-m", message], check=False)
+    return added.returncode == done.returncode == 0
+
+
+def _ask(operation: Operation) -> bool:
+    """Ask the model as a client would that knows no key."""
+    body = {
+        "model": os.environ.get("CC_MODEL") or "scripted",
+        "max_tokens": 1024,
+        "messages": [{"role": "user", "content": operation.rest}],
+    }
+    request = urllib.request.Request(  # noqa: S310 - the URL is the orchestrator's
+        os.environ["CC_MODEL_URL"] + "/v1/messages",
+        data=json.dumps(body).encode(),
+        headers={"content-type": "application/json", "x-api-key": "none"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        content = json.load(answer)["content"]
+    _say("text", text="".join(block.get("text", "") for block in content))
+    return True
+
+
+def _print(operation: Operation) -> bool:
+    print(operation.rest, flush=True)  # noqa: T201
+    return True
+
+
+def _flood(operation: Operation) -> bool:
+    left, line = int(operation.words[0]), b"flood " * 170 + b"\n"
+    while left > 0:
+        left -= os.write(1, line[:left])
+    return True
+
+
+def _sleep(operation: Operation) -> bool:
+    time.sleep(float(operation.words[0]))
+    return True
+
+
+def _hang(_: Operation) -> bool:
+    while True:
+        signal.pause()
+
+
+def _ignore_term(_: Operation) -> bool:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return True
+
+
+def _daemon(_: Operation) -> bool:
+    sleeper = [sys.executable, "-I", "-c", "import signal; signal.pause()"]
+    child = subprocess.Popen(sleeper, start_new_session=True)
+    _say("text", text=f"daemon {child.pid}")
+    return True
+
+
+def _exit(operation: Operation) -> NoReturn:
+    raise SystemExit(int(operation.words[0]))
+
+
+def _result(operation: Operation) -> bool:
+    _leave(operation.content)
+    return True
+
+
+_OPERATIONS: dict[str, Callable[[Operation], bool]] = {
+    "append": _append,
+    "ask": _ask,
+    "commit": _commit,
+    "daemon": _daemon,
+    "delete": _delete,
+    "exit": _exit,
+    "flood": _flood,
+    "hang": _hang,
+    "ignore-term": _ignore_term,
+    "lines": _many_lines,
+    "print": _print,
+    "rename": _rename,
+    "result": _result,
+    "run": _run,
+    "sleep": _sleep,
+    "write": _write,
+}
+
+
+def _declared(task: Task, file: dict[str, str]) -> None:
+    """Make one declared file what the task wants of it, plausibly and the same every time."""
+    path = Path(file["path"])
+    _say("tool", tool=file.get("op", "create"), text=str(path))
+    if file.get("op") == "delete":
+        path.unlink(missing_ok=True)
+    elif path.exists():
+        _changed(task, path)
+    else:
+        _put(str(path), _content(task, path))
+    _say("tool_result", tool=file.get("op", "create"), ok=True)
+
+
+def _changed(task: Task, path: Path) -> None:
+    """Add the task's note to a file, once a round. JSON has no comments: it is left as it is."""
+    mark, end = _comment(path)
+    after = f", after feedback in round {task.round}" if task.feedback else ""
+    note = f"{mark}{task.title} (scripted agent{after}){end}\n"
+    content = path.read_text("utf-8")
+    if path.suffix != ".json" and note not in content:
+        parting = "" if not content or content.endswith("\n") else "\n"
+        path.write_text(content + parting + note, "utf-8")
+
+
+def _content(task: Task, path: Path) -> str:
+    note = f"{task.title} (scripted agent)"
+    if path.suffix == ".json":
+        return json.dumps({"made_by": "scripted agent", "task": task.title}, indent=2) + "\n"
+    if path.suffix == ".md":
+        return f"# {task.title}\n\nWritten by the scripted agent.\n"
+    mark, end = _comment(path)
+    heading = f"{mark}{note}{end}\n"
+    if path.suffix != ".py":
+        return heading
+    name = re.sub(r"\W", "_", path.stem)
+    if name.startswith("test_") or name.endswith("_test"):
+        return f"{heading}\n\ndef test_{name.removeprefix('test_')}() -> None:\n    assert True\n"
+    return (
+        f'{heading}\n\ndef {name if name.isidentifier() else "main"}() -> str:\n    return "ok"\n'
+    )
+
+
+def _comment(path: Path) -> tuple[str, str]:
+    """Return what opens and closes a one-line comment in this kind of file."""
+    if path.suffix in (".js", ".ts", ".tsx", ".jsx", ".go", ".rs", ".c", ".h", ".java", ".swift"):
+        return "// ", ""
+    if path.suffix == ".css":
+        return "/* ", " */"
+    if path.suffix in (".html", ".xml", ".md"):
+        return "<!-- ", " -->"
+    return ("", "") if path.suffix == ".txt" else ("# ", "")
+
+
+def _review(task: Task, script: tuple[Operation, ...]) -> None:
+    _say("text", text=f"The scripted agent reviews: {task.title}")
+    asked = [operation for operation in script if operation.name == "review" and operation.holds]
+    rounds = _rounds(asked[-1]) if asked else [("approve", "")]
+    decision, words = rounds[min(task.round, len(rounds)) - 1]
+    if decision == "crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if decision == "hang":
+        _hang(asked[-1])
+    if decision == "prose":
+        _say("result", text=words or "LGTM, ship it!")
+    elif decision == "garbage":
+        _leave('{"decision": "maybe", "issues": "none"}')
+    else:
+        _leave(json.dumps(_verdict(task, decision, words)))
+        _say("result", text=f"The scripted agent says: {decision}.")
+
+
+def _rounds(operation: Operation) -> list[tuple[str, str]]:
+    """Return decision and words of each round."""
+    rounds: list[list[str]] = [[]]
+    for word in operation.words:
+        if word == "then":
+            rounds.append([])
+        else:
+            rounds[-1].append(word)
+    return [_round(words) for words in rounds]
+
+
+def _round(words: list[str]) -> tuple[str, str]:
+    decision = words[0] if words else ""
+    if decision not in _DECISIONS:
+        raise ScriptError(f"there is no decision `{decision}`")
+    return decision, " ".join(words[1:])
+
+
+def _verdict(task: Task, decision: str, words: str) -> dict[str, Any]:
+    """Return a `cc.verdict/1`."""
+    added = sum(_is_change(line, "+") for line in task.diff.splitlines())
+    removed = sum(_is_change(line, "-") for line in task.diff.splitlines())
+    files = task.diff.count("diff --git ")
+    issues = [_issue(words or "The script wants another round.")] if decision != "approve" else []
+    return {
+        "decision": decision,
+        "summary": f"Scripted review of {files} changed files, +{added} -{removed} lines.",
+        "issues": issues,
+    }
+
+
+def _is_change(line: str, sign: str) -> bool:
+    return line.startswith(sign) and not line.startswith(sign * 3)
+
+
+def _issue(words: str) -> dict[str, Any]:
+    issue = {"problem": words, "severity": "major", "must_fix": True, "file": "", "line": 0}
+    if place := _PLACE.fullmatch(words):
+        issue.update(place.groupdict(), line=int(place["line"]))
+    return issue
+
+
+def _put(path: str, content: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(content, "utf-8")
+
+
+def _leave(content: str) -> None:
+    Path(os.environ["CC_RESULT_FILE"]).write_text(content, "utf-8")
+
+
+def _say(kind: str, **fields: object) -> None:
+    print(json.dumps({"type": kind, **fields}), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    sys.exit(main())
