@@ -1,0 +1,1 @@
+"""Shipped contract suites and fakes, for our tests and those of plug-in authors."""
