@@ -1,0 +1,453 @@
+"""GitHub, and what speaks its REST dialect: the hub, and GitHub Enterprise."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar, assert_never
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from commandcenter.core.diff import diff_lines
+from commandcenter.core.errors import ForgeError
+from commandcenter.core.forge import (
+    Decision,
+    Issue,
+    Proposal,
+    ProposalState,
+    Review,
+    StatusState,
+)
+from commandcenter.forges.rest import Json, Pause, RestApi
+
+API_URL = "https://api.github.com"
+REVIEW_CONTEXT = "commandcenter/review"
+TEXT_CHARACTERS_MAX = 65_536
+DESCRIPTION_CHARACTERS_MAX = 140
+_API_VERSION = "2022-11-28"
+_MERGEABLE_WAITS_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_REVIEW_TRIES_MAX = 3
+_CUT = "\n\n*(The rest was cut: too long for the forge.)*"
+
+_VERBS = {
+    Decision.APPROVE: "Approved",
+    Decision.REVISE: "Changes requested",
+    Decision.REJECT: "Rejected",
+}
+
+
+class GitHub:
+    """One repository on GitHub. Implements `core.forge.Forge`."""
+
+    kind = "github"
+
+    def __init__(
+        self,
+        api_url: str,
+        owner: str,
+        repository: str,
+        token: str,
+        *,
+        client: httpx.AsyncClient | None = None,
+        user_agent: str = "commandcenter",
+        pause: Pause = asyncio.sleep,
+    ) -> None:
+        """A `client` that is given is only borrowed; `pause` is how to wait between tries."""
+        headers = {
+            "Accept": "application/vnd.github+json",
+            "Authorization": f"Bearer {token.strip()}",
+            "User-Agent": user_agent,
+            "X-GitHub-Api-Version": _API_VERSION,
+        }
+        self._api = RestApi(api_url, headers, client=client, pause=pause)
+        self._pause = pause
+        self._owner = owner
+        self._path = f"/repos/{quote(owner, safe='')}/{quote(repository, safe='')}"
+        self._login: str | None = None
+
+    async def propose(
+        self, *, head_branch: str, base_branch: str, title: str, body: str
+    ) -> Proposal:
+        """Open a pull request for this branch, or update the open one that it already has."""
+        wanted = {"title": title, "body": cut(body), "base": base_branch}
+        found = await self._open_pull(head_branch, base_branch)
+        if found is None:
+            try:
+                made = await self._api.send(
+                    "POST", f"{self._path}/pulls", {**wanted, "head": head_branch}
+                )
+                return _proposal(_pull(made))
+            except ForgeError as error:
+                # Somebody was faster, or our first request got through and its answer did not.
+                if error.status != 422 or "already exists" not in error.message:
+                    raise
+                found = await self._open_pull(head_branch, base_branch)
+                if found is None:
+                    raise
+        return _proposal(await self._updated(found, wanted))
+
+    async def proposal(self, number: int) -> Proposal:
+        """Return what the forge says of it now."""
+        return _proposal(await self._pull_now(number))
+
+    async def review(self, number: int, review: Review) -> str:
+        """Publish a review, pinned to its commit, and a commit status `commandcenter/review`."""
+        published = await self._published(number, review)
+        if published is None:
+            published = await self._publish(number, review)
+        good = review.decision is Decision.APPROVE
+        await self.set_status(
+            review.commit,
+            context=REVIEW_CONTEXT,
+            state=StatusState.SUCCESS if good else StatusState.FAILURE,
+            description=_described(review),
+        )
+        return published
+
+    async def set_status(
+        self, commit: str, *, context: str, state: StatusState, description: str
+    ) -> None:
+        """Set a commit status. Descriptions are cut to 140 characters."""
+        body = {
+            "state": state.value,
+            "context": context,
+            "description": description[:DESCRIPTION_CHARACTERS_MAX],
+        }
+        await self._api.send("POST", f"{self._path}/statuses/{commit}", body)
+
+    async def comment(self, number: int, body: str) -> None:
+        """Add a comment, unless it is what we said last."""
+        text = cut(body)
+        path = f"{self._path}/issues/{number}/comments"
+        me = await self._me()
+        said = [_remark(entry) async for entry in self._api.pages(path)]
+        ours = [remark for remark in said if remark.user and remark.user.login == me]
+        if not ours or ours[-1].body != text:
+            await self._api.send("POST", path, {"body": text})
+
+    async def merge(self, number: int, *, head: str) -> str:
+        """Let the forge merge it if its head is still `head`; return the merge commit."""
+        pull = await self._settled(number)
+        if landed := _landed(pull, head):
+            return landed
+        _check_can_merge(pull, head)
+        try:
+            answer = await self._api.send(
+                "PUT", f"{self._path}/pulls/{number}/merge", {"sha": head, "merge_method": "merge"}
+            )
+            return str(answer["sha"])
+        except ForgeError:
+            # An answer that got lost, or somebody who was faster: what counts is what is so now.
+            if landed := _landed(await self._pull_now(number), head):
+                return landed
+            raise
+
+    async def close(self, number: int) -> None:
+        """Close it unmerged; closing what is closed or merged is fine."""
+        if (await self._pull_now(number)).state == "open":
+            await self._api.send("PATCH", f"{self._path}/pulls/{number}", {"state": "closed"})
+
+    async def delete_branch(self, branch: str) -> None:
+        """Delete a branch; one that is gone is fine."""
+        try:
+            await self._api.send("DELETE", f"{self._path}/git/refs/heads/{quote(branch)}")
+        except ForgeError as error:
+            gone = error.status == 422 and "does not exist" in error.message
+            if error.status != 404 and not gone:
+                raise
+
+    async def proposals(self, *, head_branch: str | None = None) -> Sequence[Proposal]:
+        """Return all pull requests, open and ended, newest first; or those of one head branch."""
+        asked = {"state": "all", "sort": "created", "direction": "desc"}
+        return [_proposal(pull) for pull in await self._pulls(asked, head_branch)]
+
+    async def aclose(self) -> None:
+        """Release connections."""
+        await self._api.aclose()
+
+    async def _pull_now(self, number: int) -> _Pull:
+        return _pull(await self._api.get(f"{self._path}/pulls/{number}"))
+
+    async def _settled(self, number: int) -> _Pull:
+        """Return it once the forge has worked out whether it merges, or after a bounded wait."""
+        pull = await self._pull_now(number)
+        for wait_s in _MERGEABLE_WAITS_S:
+            if pull.mergeable is not None or pull.state != "open":
+                break
+            await self._pause(wait_s)
+            pull = await self._pull_now(number)
+        return pull
+
+    async def _open_pull(self, head_branch: str, base_branch: str) -> _Pull | None:
+        """Return the open pull request of this branch, rather into this base than another."""
+        pulls = await self._pulls({"state": "open"}, head_branch)
+        into_base = [pull for pull in pulls if pull.base.ref == base_branch]
+        return next(iter([*into_base, *pulls]), None)
+
+    async def _pulls(self, asked: dict[str, str], head_branch: str | None) -> list[_Pull]:
+        if head_branch is not None:
+            asked = {**asked, "head": f"{self._owner}:{head_branch}"}
+        pages = self._api.pages(f"{self._path}/pulls", asked)
+        pulls = [_pull(entry) async for entry in pages]
+        # GitHub ignores a head filter that it does not understand, and then returns everything.
+        return [pull for pull in pulls if head_branch in (None, pull.head.ref) and pull.ours]
+
+    async def _updated(self, pull: _Pull, wanted: dict[str, str]) -> _Pull:
+        is_now = {"title": pull.title, "body": pull.body or "", "base": pull.base.ref}
+        changed = {name: text for name, text in wanted.items() if text != is_now[name]}
+        if not changed:
+            return pull
+        return _pull(await self._api.send("PATCH", f"{self._path}/pulls/{pull.number}", changed))
+
+    async def _me(self) -> str:
+        """Return the login that the token stands for; empty when it stands for an app."""
+        if self._login is None:
+            try:
+                self._login = _user(await self._api.get("/user")).login
+            except ForgeError as error:
+                if error.status != 403:
+                    raise
+                self._login = ""
+        return self._login
+
+    async def _published(self, number: int, review: Review) -> str | None:
+        """Return how this very review was published before, if it was."""
+        mark = _mark(review)
+        async for entry in self._api.pages(f"{self._path}/pulls/{number}/reviews"):
+            known = _remark(entry)
+            if known.commit_id == review.commit and mark in (known.body or ""):
+                return _PUBLISHED.get(known.state or "", "comment")
+        return None
+
+    async def _publish(self, number: int, review: Review) -> str:
+        pull = await self._pull_now(number)
+        own = pull.user is not None and pull.user.login == await self._me()
+        event = _event(review.decision, own=own)
+        placed = await self._placed(pull, review)
+        for _ in range(_REVIEW_TRIES_MAX):
+            try:
+                await self._send_review(number, review, event, placed)
+                return event.lower()
+            except ForgeError as error:
+                if error.status != 422:
+                    raise
+                if "your own pull request" in error.message and event != "COMMENT":
+                    event = "COMMENT"
+                elif placed.on_lines:
+                    # The forge sees the diff differently than we do: no word is lost over that.
+                    placed = _Placed((), review.issues)
+                else:
+                    raise
+        raise AssertionError("each refusal changes what is sent, and there are two to change")
+
+    async def _send_review(self, number: int, review: Review, event: str, placed: _Placed) -> None:
+        body = {
+            "commit_id": review.commit,
+            "event": event,
+            "body": _review_text(review, placed.in_summary),
+            "comments": [_line_comment(issue) for issue in placed.on_lines],
+        }
+        await self._api.send("POST", f"{self._path}/pulls/{number}/reviews", body)
+
+    async def _placed(self, pull: _Pull, review: Review) -> _Placed:
+        """Put issues on their lines where the diff shows them, the others into the summary."""
+        about_lines = [issue for issue in review.issues if issue.file and issue.line > 0]
+        # The list of files is that of the head: it says nothing about an older commit.
+        if not about_lines or pull.head.sha != review.commit:
+            return _Placed((), review.issues)
+        pages = self._api.pages(f"{self._path}/pulls/{pull.number}/files")
+        files = [_file(entry) async for entry in pages]
+        shown = {file.filename: diff_lines(file.patch or "").new for file in files}
+        fits = [issue for issue in about_lines if issue.line in shown.get(issue.file, ())]
+        rest = tuple(issue for issue in review.issues if issue not in fits)
+        return _Placed(tuple(fits), rest)
+
+
+def cut(text: str, characters_max: int = TEXT_CHARACTERS_MAX) -> str:
+    """Return the text, cut with a note when it is too long for GitHub."""
+    if len(text) <= characters_max:
+        return text
+    return text[: characters_max - len(_CUT)] + _CUT
+
+
+class _User(BaseModel):
+    login: str
+
+
+class _Repository(BaseModel):
+    full_name: str
+
+
+class _End(BaseModel):
+    ref: str
+    sha: str
+    repo: _Repository | None = None
+
+
+class _Pull(BaseModel):
+    number: int
+    html_url: str
+    title: str
+    body: str | None
+    state: str
+    user: _User | None
+    head: _End
+    base: _End
+    merged_at: str | None
+    merge_commit_sha: str | None
+    mergeable: bool | None = None
+
+    @property
+    def ours(self) -> bool:
+        """Say whether its head is in the repository itself, not in a fork."""
+        base = self.base.repo
+        return base is None or (self.head.repo is not None and self.head.repo == base)
+
+
+class _Remark(BaseModel):
+    body: str | None
+    user: _User | None
+    state: str | None = None
+    commit_id: str | None = None
+
+
+class _File(BaseModel):
+    filename: str
+    patch: str | None = None
+
+
+@dataclass(frozen=True)
+class _Placed:
+    on_lines: tuple[Issue, ...]
+    in_summary: tuple[Issue, ...]
+
+
+T = TypeVar("T", bound=BaseModel)
+_PUBLISHED = {"APPROVED": "approve", "CHANGES_REQUESTED": "request_changes"}
+
+
+def _pull(answer: Json) -> _Pull:
+    return _parsed(_Pull, answer)
+
+
+def _user(answer: Json) -> _User:
+    return _parsed(_User, answer)
+
+
+def _remark(answer: Json) -> _Remark:
+    return _parsed(_Remark, answer)
+
+
+def _file(answer: Json) -> _File:
+    return _parsed(_File, answer)
+
+
+def _parsed(model: type[T], answer: Json) -> T:
+    try:
+        return model.model_validate(answer)
+    except ValidationError as error:
+        raise ForgeError(
+            f"The forge answered with something else than expected: {error}"
+        ) from error
+
+
+def _proposal(pull: _Pull) -> Proposal:
+    return Proposal(
+        number=pull.number,
+        url=pull.html_url,
+        title=pull.title,
+        body=pull.body or "",
+        author=pull.user.login if pull.user else "",
+        state=_state(pull),
+        head=pull.head.sha,
+        head_branch=pull.head.ref,
+        base_branch=pull.base.ref,
+    )
+
+
+def _state(pull: _Pull) -> ProposalState:
+    if pull.merged_at is not None:
+        return ProposalState.MERGED
+    return ProposalState.OPEN if pull.state == "open" else ProposalState.CLOSED
+
+
+def _landed(pull: _Pull, head: str) -> str | None:
+    """Return the merge commit if exactly this head was merged."""
+    if _state(pull) is not ProposalState.MERGED or pull.head.sha != head:
+        return None
+    return pull.merge_commit_sha
+
+
+def _check_can_merge(pull: _Pull, head: str) -> None:
+    if pull.state != "open":
+        raise ForgeError(f"Pull request #{pull.number} is closed.", status=405)
+    if pull.head.sha != head:
+        raise ForgeError(
+            f"Pull request #{pull.number} is at {pull.head.sha[:12]}, not at {head[:12]}.",
+            status=409,
+            hint="It was pushed to after the review: review it again.",
+        )
+    if pull.mergeable is False:
+        raise ForgeError(
+            f"Pull request #{pull.number} conflicts with {pull.base.ref}.",
+            status=405,
+            hint=f"Rebase {pull.head.ref} onto {pull.base.ref}.",
+        )
+
+
+def _event(decision: Decision, *, own: bool) -> str:
+    if own:
+        return "COMMENT"
+    match decision:
+        case Decision.APPROVE:
+            return "APPROVE"
+        case Decision.REVISE | Decision.REJECT:
+            return "REQUEST_CHANGES"
+        case _:
+            assert_never(decision)
+
+
+def _mark(review: Review) -> str:
+    """Return an invisible mark that tells this very review from any other."""
+    digest = hashlib.sha256(repr(review).encode(errors="surrogatepass")).hexdigest()[:16]
+    return f"<!-- commandcenter:review:{digest} -->"
+
+
+def _review_text(review: Review, issues: Sequence[Issue]) -> str:
+    """Return the body: it names the verdict, for the event may only be a comment."""
+    by = f" by {review.reviewer}" if review.reviewer else ""
+    parts = [f"**{_VERBS[review.decision]}**{by} at {review.commit}", review.summary]
+    if issues:
+        parts.append("\n".join(_bullet(issue) for issue in issues))
+    mark = f"\n\n{_mark(review)}"
+    text = "\n\n".join(part for part in parts if part)
+    return cut(text, TEXT_CHARACTERS_MAX - len(mark)) + mark
+
+
+def _bullet(issue: Issue) -> str:
+    line = f":{issue.line}" if issue.line else ""
+    where = f" `{issue.file}{line}`" if issue.file else ""
+    return f"- {_weight(issue)}{where}: {_said(issue)}".replace("\n", "\n  ")
+
+
+def _line_comment(issue: Issue) -> dict[str, str | int]:
+    body = cut(f"{_weight(issue)}: {_said(issue)}")
+    return {"path": issue.file, "line": issue.line, "side": "RIGHT", "body": body}
+
+
+def _weight(issue: Issue) -> str:
+    return f"**{issue.severity.value}**" + ("" if issue.must_fix else " (optional)")
+
+
+def _said(issue: Issue) -> str:
+    return issue.problem + (f"\n\nSuggestion: {issue.suggestion}" if issue.suggestion else "")
+
+
+def _described(review: Review) -> str:
+    first_line = review.summary.strip().partition("\n")[0]
+    verdict = _VERBS[review.decision]
+    return f"{verdict}: {first_line}" if first_line else verdict

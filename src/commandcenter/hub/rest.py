@@ -1,0 +1,285 @@
+"""The REST calls: each reads a request, asks the pull requests, and shapes the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from commandcenter.core.pull_request import Merged, PullRequest
+from commandcenter.hub import asked, wire
+from commandcenter.hub.pulls import Pulls
+from commandcenter.hub.refusal import RefusalError
+
+_NUMBER_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Call:
+    """One authenticated request to one repository."""
+
+    request: Request
+    login: str
+    pulls: Pulls
+    links: wire.Links
+
+    @property
+    def number(self) -> int:
+        """Give the number of the pull request in the path."""
+        number = int(self.request.path_params["number"])
+        if number > _NUMBER_MAX:
+            raise RefusalError(404, "Not Found")
+        return number
+
+    @property
+    def path(self) -> str:
+        """Give the branch, reference or commit in the path."""
+        return str(self.request.path_params["name"])
+
+    async def body(self) -> asked.Body:
+        """Return the JSON object in the request."""
+        return await asked.body_of(self.request)
+
+    def page(self, entries: tuple[wire.Json, ...]) -> Response:
+        """Answer with the asked part of these entries."""
+        page = asked.page_of(self.request)
+        return self.answer_list(page.of(entries), page, len(entries))
+
+    def answer_list(self, entries: tuple[wire.Json, ...], page: asked.Page, total: int) -> Response:
+        """Answer with one page and links to the others."""
+        pages = max(1, -(-total // page.size))
+        others = {"prev": page.number - 1, "next": page.number + 1, "first": 1, "last": pages}
+        if page.number >= pages:
+            del others["next"], others["last"]
+        if page.number <= 1:
+            del others["prev"], others["first"]
+        links = ", ".join(f'<{self._at(to, page)}>; rel="{rel}"' for rel, to in others.items())
+        return JSONResponse(list(entries), headers={"Link": links} if links else None)
+
+    def _at(self, page_number: int, page: asked.Page) -> str:
+        kept = [
+            (name, value)
+            for name, value in self.request.query_params.multi_items()
+            if name not in ("page", "per_page")
+        ]
+        query = urlencode([*kept, ("per_page", page.size), ("page", page_number)])
+        path = self.request.url.path.removeprefix(self.request.scope.get("root_path", ""))
+        return f"{self.links.root}{path}?{query}"
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+async def get_repository(call: Call) -> Response:
+    """Answer with the repository."""
+    return JSONResponse(wire.repository_json(call.links))
+
+
+async def list_pulls(call: Call) -> Response:
+    """Answer with pull requests."""
+    page = asked.page_of(call.request)
+    query = asked.pull_query(call.request, page, owner=call.links.repository.owner)
+    pulls, total = await call.pulls.listed(query) if query else ((), 0)
+    shown = tuple(wire.pull_json(pull, call.links) for pull in pulls)
+    return call.answer_list(shown, page, total)
+
+
+async def create_pull(call: Call) -> Response:
+    """Open a pull request."""
+    pull = await call.pulls.create(call.login, asked.draft_of(await call.body()))
+    return JSONResponse(await _whole(call, pull), status_code=201)
+
+
+async def get_pull(call: Call) -> Response:
+    """Answer with a pull request: as JSON, or as diff or patch when that is accepted."""
+    accepted = call.request.headers.get("accept", "")
+    if "diff" in accepted:
+        return await get_diff(call)
+    if "patch" in accepted:
+        return await get_patch(call)
+    return JSONResponse(await _whole(call, await call.pulls.get(call.number)))
+
+
+async def get_diff(call: Call) -> Response:
+    """Answer with what a pull request changes, as one diff."""
+    pull = await call.pulls.get(call.number)
+    diff = await call.pulls.history.diff(pull.base, pull.head)
+    return Response(diff, media_type="text/plain; charset=utf-8")
+
+
+async def get_patch(call: Call) -> Response:
+    """Answer with the commits of a pull request, as mails."""
+    pull = await call.pulls.get(call.number)
+    patch = await call.pulls.history.patch(pull.base, pull.head)
+    return Response(patch, media_type="text/plain; charset=utf-8")
+
+
+async def edit_pull(call: Call) -> Response:
+    """Change a pull request."""
+    pull = await call.pulls.edit(call.number, asked.edit_of(await call.body()))
+    return JSONResponse(await _whole(call, pull))
+
+
+async def list_files(call: Call) -> Response:
+    """Answer with the files of a pull request."""
+    pull = await call.pulls.get(call.number)
+    files = await call.pulls.history.files(pull.base, pull.head)
+    return call.page(tuple(wire.file_json(file, call.links, pull.head) for file in files))
+
+
+async def list_commits(call: Call) -> Response:
+    """Answer with the commits of a pull request."""
+    pull = await call.pulls.get(call.number)
+    commits = await call.pulls.commits(pull)
+    return call.page(tuple(wire.commit_json(commit, call.links) for commit in commits))
+
+
+async def list_reviews(call: Call) -> Response:
+    """Answer with the reviews of a pull request."""
+    reviews = await call.pulls.reviews(call.number)
+    return call.page(tuple(wire.review_json(each, call.links, call.number) for each in reviews))
+
+
+async def create_review(call: Call) -> Response:
+    """Record a review."""
+    opinion = asked.opinion_of(await call.body())
+    review = await call.pulls.review(call.number, call.login, opinion)
+    return JSONResponse(wire.review_json(review, call.links, call.number))
+
+
+async def list_line_comments(call: Call) -> Response:
+    """Answer with the line comments of a pull request."""
+    comments = await call.pulls.line_comments(call.number)
+    shown = (wire.line_comment_json(each, call.links, call.number) for each in comments)
+    return call.page(tuple(shown))
+
+
+async def merge_pull(call: Call) -> Response:
+    """Land a pull request."""
+    order = asked.merge_order_of(await call.body())
+    commit = await call.pulls.merge(call.number, call.login, order)
+    return JSONResponse(
+        {"sha": commit, "merged": True, "message": "Pull Request successfully merged"}
+    )
+
+
+async def is_merged(call: Call) -> Response:
+    """Answer 204 when it is merged."""
+    pull = await call.pulls.get(call.number)
+    if not isinstance(pull.ending, Merged):
+        raise RefusalError(404, "Not Found")
+    return Response(status_code=204)
+
+
+async def list_comments(call: Call) -> Response:
+    """Answer with the conversation of a pull request."""
+    comments = await call.pulls.comments(call.number)
+    return call.page(tuple(wire.comment_json(each, call.links, call.number) for each in comments))
+
+
+async def create_comment(call: Call) -> Response:
+    """Record a comment."""
+    text = asked.comment_of(await call.body())
+    comment = await call.pulls.add_comment(call.number, call.login, text)
+    return JSONResponse(wire.comment_json(comment, call.links, call.number), status_code=201)
+
+
+async def create_status(call: Call) -> Response:
+    """Record a commit status."""
+    status = asked.status_of(
+        await call.body(), commit=call.path, author=call.login, at_ms=call.pulls.now_ms()
+    )
+    recorded = await call.pulls.add_status(status)
+    return JSONResponse(wire.status_json(recorded, call.links), status_code=201)
+
+
+async def list_statuses(call: Call) -> Response:
+    """Answer with all statuses of a commit."""
+    statuses = await call.pulls.statuses(await _commit(call))
+    return call.page(tuple(wire.status_json(status, call.links) for status in statuses))
+
+
+async def combined_status(call: Call) -> Response:
+    """Answer with what the newest statuses of a commit say together."""
+    commit = await _commit(call)
+    newest = wire.newest_by_context(await call.pulls.statuses(commit))
+    return JSONResponse(wire.combined_status_json(commit, newest, call.links))
+
+
+async def get_reference(call: Call) -> Response:
+    """Answer with the git reference of a branch."""
+    tip = await call.pulls.history.tip(call.path)
+    if tip is None:
+        raise RefusalError(404, "Not Found")
+    return JSONResponse(wire.reference_json(call.path, tip, call.links))
+
+
+async def delete_reference(call: Call) -> Response:
+    """Delete a branch."""
+    await call.pulls.delete_branch(call.path)
+    return Response(status_code=204)
+
+
+async def list_branches(call: Call) -> Response:
+    """Answer with the branches."""
+    branches = sorted((await call.pulls.history.branches()).items())
+    return call.page(tuple(wire.branch_json(name, tip, call.links) for name, tip in branches))
+
+
+async def get_branch(call: Call) -> Response:
+    """Answer with a branch."""
+    tip = await call.pulls.history.tip(call.path)
+    if tip is None:
+        raise RefusalError(404, "Branch not found")
+    return JSONResponse(wire.branch_json(call.path, tip, call.links))
+
+
+_REPOSITORY = "/repos/{owner}/{repository}"
+_PULL = f"{_REPOSITORY}/pulls/{{number:int}}"
+
+CALLS: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", _REPOSITORY, get_repository),
+    ("GET", f"{_REPOSITORY}/pulls", list_pulls),
+    ("POST", f"{_REPOSITORY}/pulls", create_pull),
+    ("GET", _PULL, get_pull),
+    ("PATCH", _PULL, edit_pull),
+    ("GET", f"{_PULL}/files", list_files),
+    ("GET", f"{_PULL}/commits", list_commits),
+    ("GET", f"{_PULL}/reviews", list_reviews),
+    ("POST", f"{_PULL}/reviews", create_review),
+    ("GET", f"{_PULL}/comments", list_line_comments),
+    ("GET", f"{_PULL}/merge", is_merged),
+    ("PUT", f"{_PULL}/merge", merge_pull),
+    ("GET", f"{_REPOSITORY}/issues/{{number:int}}/comments", list_comments),
+    ("POST", f"{_REPOSITORY}/issues/{{number:int}}/comments", create_comment),
+    ("POST", f"{_REPOSITORY}/statuses/{{name}}", create_status),
+    ("GET", f"{_REPOSITORY}/commits/{{name:path}}/status", combined_status),
+    ("GET", f"{_REPOSITORY}/commits/{{name:path}}/statuses", list_statuses),
+    ("GET", f"{_REPOSITORY}/git/ref/heads/{{name:path}}", get_reference),
+    ("GET", f"{_REPOSITORY}/git/refs/heads/{{name:path}}", get_reference),
+    ("DELETE", f"{_REPOSITORY}/git/refs/heads/{{name:path}}", delete_reference),
+    ("GET", f"{_REPOSITORY}/branches", list_branches),
+    ("GET", f"{_REPOSITORY}/branches/{{name:path}}", get_branch),
+)
+"""Every call: method, path and what answers it."""
+
+
+async def _whole(call: Call, pull: PullRequest) -> wire.Json:
+    return wire.whole_pull_json(
+        pull,
+        call.links,
+        mergeable=await call.pulls.mergeable(pull),
+        size=await call.pulls.size(pull),
+        comments=len(await call.pulls.comments(pull.number)),
+        line_comments=len(await call.pulls.line_comments(pull.number)),
+    )
+
+
+async def _commit(call: Call) -> str:
+    commit = await call.pulls.history.commit_of(call.path)
+    if commit is None:
+        raise RefusalError(422, f"No commit found for SHA: {call.path}")
+    return commit
