@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,19 @@ class Verdict:
     def mergeable(self) -> bool:
         """Say whether this tree may land as far as checks are concerned."""
         return self.judgement in (Judgement.PASSED, Judgement.UNVERIFIED)
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON
+        """Return the stored form."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Verdict:  # Any: JSON written by `to_json`
+        """Return what `to_json` stored; other keys are ignored."""
+        receipts = tuple(
+            Receipt(**{**receipt, "found": Found(receipt["found"])})
+            for receipt in record["receipts"]
+        )
+        return Verdict(record["tree"], Judgement(record["judgement"]), receipts)
 
 
 def judge(tree: str, receipts: Sequence[Receipt]) -> Verdict:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class ProposalState(StrEnum):
@@ -70,6 +70,20 @@ class Review:
     summary: str
     issues: tuple[Issue, ...] = ()
     reviewer: str = ""
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON
+        """Return the stored form."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Review:  # Any: JSON written by `to_json`
+        """Return what `to_json` stored; other keys are ignored."""
+        issues = tuple(
+            Issue(**{**issue, "severity": Severity(issue["severity"])})
+            for issue in record["issues"]
+        )
+        decision = Decision(record["decision"])
+        return Review(record["commit"], decision, record["summary"], issues, record["reviewer"])
 
 
 class StatusState(StrEnum):

@@ -1,1 +1,124 @@
 """When things happen: durable workflows; the only importer of the durable engine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from commandcenter.core.attempt import Bounds
+from commandcenter.core.errors import InputError
+from commandcenter.core.run import State, TaskStatus
+from commandcenter.flow import merge_queue, review, task
+from commandcenter.flow.engine import Engine
+from commandcenter.flow.sweep import Sweep
+from commandcenter.flow.transitions import Transitions, TryKey
+from commandcenter.stages import Stages
+from commandcenter.store import facts, views
+
+
+@dataclass(frozen=True)
+class NewRun:
+    """A run to start: what is stored, its tasks in reading order, and the edges between them."""
+
+    record: facts.NewRun
+    tasks: Sequence[TaskStatus]
+    edges: Sequence[tuple[str, str, str]]
+    """(task before, task after, why)."""
+
+
+class Flow:
+    """All workflows on one engine."""
+
+    def __init__(
+        self,
+        database: sa.Engine,
+        stages: Stages,
+        *,
+        now_ms: Callable[[], int],
+        bounds: Bounds,
+        workers: int,
+        poll_s: float,
+    ) -> None:
+        self._engine = Engine(database, poll_s=poll_s)
+        self._transitions = Transitions(self._engine, now_ms, bounds)
+        self._stages = stages
+        self._now_ms = now_ms
+        self._workers = workers
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Launch the engine; whatever a former owner left goes on by itself."""
+        self._engine.create()
+        task.register(self._engine, self._transitions, self._stages, workers=self._workers)
+        review.register(self._engine, self._transitions, self._stages, workers=self._workers)
+        merge_queue.register(self._engine, self._transitions, self._stages)
+        await self._engine.launch()
+        self._sweeping = asyncio.create_task(Sweep(self._engine, self._stages).run())
+
+    async def stop(self) -> None:
+        """Stop working. Runs go on when a flow starts again on the same database."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeping
+        await self._engine.stop()
+
+    async def submit(self, run: NewRun) -> None:
+        """Store a run and start the tasks that wait for nothing, in one transaction."""
+        await self._engine.transact("submit", self._submit, run)
+
+    def _submit(self, session: Session, run: NewRun) -> None:
+        now = self._now_ms()
+        ready = facts.insert_run(session, run.record, run.tasks, run.edges, now)
+        self._transitions.schedule(session, run.record.id, ready)
+        facts.end_run_if_over(session, run.record.id, now)
+
+    async def cancel(self, run: str) -> None:
+        """Cancel what has not ended; agents are stopped, landed work stays landed."""
+        await self._engine.transact("cancel", self._cancel, run)
+        self._engine.interrupt(f"{run}/")
+
+    def _cancel(self, session: Session, run: str) -> None:
+        facts.request_cancel(session, run, self._now_ms())
+        for status in views.tasks(session, run):
+            if status.waiting_for == merge_queue.WAITS_FOR_A_PERSON:
+                key = TryKey(run, status.id, status.attempt)
+                self._transitions.cancel_if_requested(session, key)
+
+    async def retry(self, run: str, task_id: str | None) -> None:
+        """Open ended tasks again, with a fresh budget: one, or all that did not make it.
+
+        Raises:
+            InputError: there is nothing to retry.
+        """
+        await self._engine.transact("retry", self._retry, run, task_id)
+
+    def _retry(self, session: Session, run: str, task_id: str | None) -> None:
+        statuses = views.tasks(session, run)
+        chosen = _to_retry(statuses, task_id)
+        if not chosen:
+            raise InputError(
+                "There is nothing to retry: no task failed, was skipped or was cancelled.",
+                hint=f"look at it: commandcenter status {run}",
+            )
+        ready = facts.reopen(session, run, chosen, self._now_ms())
+        self._transitions.schedule(session, run, ready)
+
+
+def _to_retry(statuses: Sequence[TaskStatus], task_id: str | None) -> tuple[str, ...]:
+    retryable = [
+        status
+        for status in statuses
+        if status.state in (State.FAILED, State.CANCELLED)
+        or (status.state is State.SKIPPED and status.reason == "dependency")
+    ]
+    if task_id is None:
+        return tuple(status.id for status in retryable)
+    skipped = [status.id for status in retryable if status.state is State.SKIPPED]
+    named = [status.id for status in retryable if status.id == task_id]
+    return tuple(dict.fromkeys([*named, *skipped])) if named else ()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from sqlalchemy.orm import Session, sessionmaker
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 UNIXEPOCH_SUBSECOND = (3, 42)
 """First SQLite whose `unixepoch('subsec')` works; the durable engine relies on it."""
@@ -68,6 +74,25 @@ def _configure(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = "IMMEDIATE"
     connection.execute("PRAGMA busy_timeout=30000")
     connection.execute("PRAGMA foreign_keys=ON")
+
+
+class Database:
+    """Our tables, for reads and for facts that need no workflow."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+        self._sessions = sessionmaker(engine)
+
+    async def transact(
+        self, body: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Run `body` in one transaction, in a thread. A body that writes begins by writing."""
+
+        def transaction() -> R:
+            with self._sessions.begin() as session:
+                return body(session, *args, **kwargs)
+
+        return await asyncio.to_thread(transaction)
 
 
 def migrate(engine: sa.Engine) -> None:

@@ -1,0 +1,108 @@
+"""The names and words of a published change: branch, commit, pull request. Pure text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from commandcenter.core.agent import Usage
+from commandcenter.core.change import Change
+from commandcenter.core.check import Found, Judgement, Receipt, Verdict
+from commandcenter.core.plan import Plan, Task
+
+_SIGNS = {
+    Found.PASSED: "passed",
+    Found.FAILED: "**failed**",
+    Found.FAILED_ON_BASE: "failed, as it did before this change",
+    Found.NOT_RUN: "**not run**",
+}
+
+
+def branch_name(run: str, task: Task) -> str:
+    """Return the branch of a task in a run; the same ones give the same name."""
+    slug = re.sub(r"[^a-z0-9]+", "-", task.title.lower()).strip("-")[:40].rstrip("-")
+    identity = re.sub(r"[^A-Za-z0-9.-]+", "-", task.id).strip(".-")
+    return f"commandcenter/{run}/{identity}{f'-{slug}' if slug else ''}"
+
+
+def landing_branch(run: str) -> str:
+    """Return the branch that holds a run's result when its target cannot be moved."""
+    return f"commandcenter/{run}/result"
+
+
+def proposal_title(task: Task) -> str:
+    """Return the title of a task's pull request."""
+    return f"Task {task.id}: {task.title}"[:250]
+
+
+def commit_message(run: str, task: Task, number: int) -> str:
+    """Return the message of a task's commit, with trailers that say where it comes from."""
+    subject = task.commit.strip() or f"{task.title}\n\nTask {task.id} of the plan."
+    trailers = (
+        f"CommandCenter-Run: {run}\nCommandCenter-Task: {task.id}\nCommandCenter-Attempt: {number}"
+    )
+    return f"{subject}\n\n{trailers}\n"
+
+
+def merge_message(task: Task, number: int, branch: str) -> str:
+    """Return the message of the commit that merges a task's branch."""
+    return f"Merge pull request #{number} from {branch}\n\n{proposal_title(task)}\n"
+
+
+def proposal_body(
+    plan: Plan, task: Task, change: Change, verdict: Verdict, usage: Usage, *, run: str, number: int
+) -> str:
+    """Return the body of a task's pull request: what it is, what changed, what was checked."""
+    parts = [
+        _quoted(task),
+        f"### Files changed\n\n{_files(change)}",
+        f"### Checks\n\n{_checks(verdict)}",
+    ]
+    if change.notes:
+        parts.append("### Left out\n\n" + "\n".join(f"- {note}" for note in change.notes))
+    origin = f"Plan: {plan.title or plan.source.path or 'untitled'}, batch {task.batch}"
+    parts.append(f"---\n{origin}. Run `{run}`, try {number}. {_cost(usage)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _quoted(task: Task) -> str:
+    text = task.instructions.strip() or task.title
+    return "\n".join(f"> {line}".rstrip() for line in text[:20_000].splitlines())
+
+
+def _files(change: Change) -> str:
+    shown = [f"- `{path}`" for path in change.files[:100]]
+    more = len(change.files) - len(shown)
+    tail = [f"- and {more} more"] if more > 0 else []
+    return "\n".join([*shown, *tail, "", f"+{change.insertions} -{change.deletions} lines"])
+
+
+def _checks(verdict: Verdict) -> str:
+    if verdict.judgement is Judgement.UNVERIFIED:
+        return "**Unverified**: the plan gives no command that checks this task."
+    rows = [_row(receipt) for receipt in verdict.receipts]
+    head = ["| check | result | exit code | seconds | log |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *rows, "", f"All on tree `{verdict.tree}`."])
+
+
+def _row(receipt: Receipt) -> str:
+    command = receipt.command.replace("|", "\\|").replace("\n", " ")[:200]
+    code = "" if receipt.exit_code is None else str(receipt.exit_code)
+    log = receipt.log_sha256[:12]
+    return (
+        f"| `{command}` | {_SIGNS[receipt.found]} | {code} | {receipt.duration_s:.1f} | `{log}` |"
+    )
+
+
+def _cost(usage: Usage) -> str:
+    tokens = usage.input_tokens + usage.output_tokens
+    if not tokens:
+        return "No model tokens were counted."
+    cost = f", ${usage.cost_usd:.2f}" if usage.cost_usd is not None else ""
+    return f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out{cost}."
+
+
+def landed_line(task: Task, files: Sequence[str]) -> str:
+    """Return the line that tells later tasks what landed."""
+    names = ", ".join(f"`{path}`" for path in files[:12])
+    return f"Task {task.id}: {task.title}" + (f" ({names})" if names else "")

@@ -1,0 +1,46 @@
+"""Where errors stop: the world's are tried again, ours end the task with a word, never silence."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from commandcenter.core.errors import CommandCenterError, WorldError
+from commandcenter.core.run import Reason
+from commandcenter.flow.engine import Engine
+from commandcenter.flow.transitions import Transitions, TryKey
+
+DELAYS_S = (0.2, 1.0, 3.0, 10.0, 30.0)
+"""Waits before the further tries of an effect that the world refused."""
+
+log = logging.getLogger(__name__)
+Effect = Callable[[], Awaitable[dict[str, Any]]]  # Any: JSON, what the step records
+
+
+async def persistently(effect: Effect) -> dict[str, Any]:
+    """Run an idempotent effect; try it again a few times while the world refuses it."""
+    for delay_s in DELAYS_S:
+        try:
+            return await effect()
+        except WorldError as error:
+            log.warning("An effect failed and is tried again in %s s: %s", delay_s, error)
+            await asyncio.sleep(delay_s)
+    return await effect()
+
+
+@asynccontextmanager
+async def reported(engine: Engine, transitions: Transitions, key: TryKey) -> AsyncIterator[None]:
+    """End the task as failed when something escapes its workflow, so that nothing stays stuck."""
+    try:
+        yield
+    except Exception as error:  # the border of a workflow
+        log.exception("A workflow failed: %s", key)
+        explanation = (
+            error.message
+            if isinstance(error, CommandCenterError)
+            else f"CommandCenter has a defect: {type(error).__name__}: {error}"
+        )
+        await engine.transact("failed", transitions.fail, key, Reason.INFRASTRUCTURE, explanation)

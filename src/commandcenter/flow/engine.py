@@ -1,0 +1,188 @@
+"""Configures and launches the durable engine; the seam between it and our workflows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from dbos import (
+    DBOS,
+    DBOSClient,
+    DBOSConfig,
+    DBOSPortableJSONSerializer,
+    SQLAlchemyDatasource,
+)
+from sqlalchemy.orm import Session
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+APPLICATION = "commandcenter"
+# Pinned: with the automatic version, any change of our code would strand unfinished workflows.
+# Steps are only ever appended; anything else is a new workflow name, kept until the old drained.
+APPLICATION_VERSION = "1"
+EXECUTOR = "local"
+RECOVERIES_MAX = 1000
+THREADS_MAX = 32
+Workflow = Callable[..., Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A durable queue: how many of its workflows run at once, in all or per partition."""
+
+    name: str
+    concurrency: int | None = None
+    partitioned: bool = False
+    """One at a time per partition, in the order of arrival."""
+
+
+class Engine:
+    """The durable engine on one database. There is at most one in a process.
+
+    A workflow is a short chain of steps and transactions. What a step returns is plain JSON.
+    """
+
+    def __init__(self, database: sa.Engine, *, poll_s: float) -> None:
+        """`database` holds the engine's tables beside ours, so that both commit together."""
+        self._database = database
+        self._poll_s = poll_s
+        self._serializer = DBOSPortableJSONSerializer()
+        self._queues: dict[str, Queue] = {}
+        self._workflows: dict[str, Queue] = {}
+        self._source: SQLAlchemyDatasource | None = None
+        self._client: DBOSClient | None = None
+        self._running: dict[str, asyncio.Task[Any]] = {}  # Any: what the step returns
+        self._stopping = False
+
+    def create(self) -> None:
+        """Configure the engine; workflows are registered after this and before `launch`."""
+        url = self._database.url.render_as_string(hide_password=False)
+        DBOS(
+            config=DBOSConfig(
+                name=APPLICATION,
+                system_database_url=url,
+                system_database_engine=self._database,
+                application_version=APPLICATION_VERSION,
+                executor_id=EXECUTOR,
+                serializer=self._serializer,
+                max_executor_threads=THREADS_MAX,
+                log_level="ERROR",
+                enable_otlp=False,
+                notification_listener_polling_interval_sec=1.0,
+            )
+        )
+        self._source = SQLAlchemyDatasource.create(
+            url, engine=self._database, serializer=self._serializer
+        )
+        self._client = DBOSClient(
+            system_database_engine=self._database,
+            serializer=self._serializer,
+            application_name=APPLICATION,
+            lazy=True,
+        )
+
+    def register(self, name: str, queue: Queue, body: Workflow) -> None:
+        """Make `body` the durable workflow `name`, run from `queue`."""
+        self._queues[queue.name] = queue
+        self._workflows[name] = queue
+        DBOS.workflow(name=name, max_recovery_attempts=RECOVERIES_MAX)(body)
+
+    async def launch(self) -> None:
+        """Start; work that a dead owner left goes on by itself.
+
+        Called on the event loop that the workflows are to run on.
+        """
+        # The engine adopts the running loop, so this call cannot move to a thread.
+        DBOS.launch()
+        for queue in self._queues.values():
+            await DBOS.register_queue_async(
+                queue.name,
+                worker_concurrency=queue.concurrency,
+                partition_concurrency=1 if queue.partitioned else None,
+                polling_interval_sec=self._poll_s,
+                on_conflict="always_update",
+            )
+
+    async def stop(self) -> None:
+        """End all steps, let them clean up, and leave their workflows to the next start."""
+        self._stopping = True
+        running = list(self._running.values())
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        logging.getLogger("dbos").setLevel(logging.CRITICAL)
+        await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
+
+    def enqueue(
+        self,
+        session: Session,
+        workflow: str,
+        identity: str,
+        *arguments: str | int,
+        priority: int = 0,
+        partition: str | None = None,
+    ) -> None:
+        """Enqueue a workflow as part of the caller's transaction; the same identity runs once."""
+        assert self._client is not None, "the engine is not launched"
+        queue = self._workflows[workflow]
+        options: dict[str, Any] = {  # Any: the engine's TypedDict of options
+            "workflow_name": workflow,
+            "queue_name": queue.name,
+            "workflow_id": identity,
+            "app_version": APPLICATION_VERSION,
+        }
+        if queue.partitioned:
+            options["queue_partition_key"] = partition
+        elif priority:
+            options["priority"] = priority
+        self._client.enqueue_in_transaction(session, options, *arguments)  # type: ignore[arg-type]
+
+    async def transact(
+        self,
+        name: str,
+        body: Callable[Concatenate[Session, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """Run `body` in one transaction; inside a workflow, exactly once, and recorded."""
+        source = self._source
+        assert source is not None, "the engine is not launched"
+
+        def transaction() -> R:
+            return body(source.sql_session(), *args, **kwargs)
+
+        return await asyncio.to_thread(lambda: source.run_tx_step({"name": name}, transaction))
+
+    async def step(
+        self, name: str, owner: str, body: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> dict[str, Any]:  # Any: JSON
+        """Run an effect at least once and record what it returns.
+
+        `owner`, unique among what runs, names it for `interrupt`; an interrupted step returns
+        {"interrupted": true}.
+        """
+
+        async def effect() -> dict[str, Any]:
+            task = asyncio.ensure_future(body())
+            self._running[owner] = task
+            try:
+                return await task
+            except asyncio.CancelledError:
+                if self._stopping or not task.cancelled():
+                    raise
+                return {"interrupted": True}
+            finally:
+                self._running.pop(owner, None)
+
+        return await DBOS.run_step_async({"name": name}, effect)
+
+    def interrupt(self, prefix: str) -> None:
+        """End the running steps whose owner starts with `prefix`."""
+        for owner, task in list(self._running.items()):
+            if owner.startswith(prefix):
+                task.cancel()

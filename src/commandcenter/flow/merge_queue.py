@@ -1,0 +1,91 @@
+"""The merge queue: one landing at a time for each repository and target, in order of arrival."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from commandcenter.core.attempt import after_combined_checks, after_conflict
+from commandcenter.core.check import Verdict
+from commandcenter.core.run import EventKind, Phase, Reason
+from commandcenter.flow.border import persistently, reported
+from commandcenter.flow.engine import Engine, Queue
+from commandcenter.flow.transitions import Transitions, TryKey
+from commandcenter.stages import Stages
+from commandcenter.store import facts, views
+
+WAITS_FOR_A_PERSON = "a person to merge its pull request"
+Record = dict[str, Any]  # Any: JSON, a step's recorded result
+
+
+def register(engine: Engine, transitions: Transitions, stages: Stages) -> None:
+    """Register the merge workflow."""
+    flow = _MergeFlow(engine, transitions, stages)
+    engine.register("merge", Queue("merges", partitioned=True), flow.merge)
+
+
+def enqueue_merge(session: Session, engine: Engine, key: TryKey, round_: int = 0) -> None:
+    """Put a change into the merge queue of its repository and target."""
+    run = views.read_run(session, key.run)
+    engine.enqueue(
+        session,
+        "merge",
+        f"{key}/merge{f'/{round_}' if round_ else ''}",
+        key.run,
+        key.task,
+        key.number,
+        partition=f"{run.upstream}@{run.target}",
+    )
+
+
+class _MergeFlow:
+    def __init__(self, engine: Engine, transitions: Transitions, stages: Stages) -> None:
+        self._engine = engine
+        self._transitions = transitions
+        self._stages = stages
+
+    async def merge(self, run: str, task: str, number: int) -> None:
+        key = TryKey(run, task, number)
+        async with reported(self._engine, self._transitions, key):
+            if await self._engine.transact("admit", self._turn_away, key):
+                return
+            landed = await self._engine.step(
+                "land",
+                f"landing/{key}",
+                lambda: persistently(lambda: self._stages.land(run, task, number)),
+            )
+            await self._engine.transact("landed", self._landed, key, landed)
+
+    def _turn_away(self, session: Session, key: TryKey) -> bool:
+        return self._transitions.cancel_if_requested(session, key)
+
+    def _landed(self, session: Session, key: TryKey, record: Record) -> None:
+        if note := record.get("moved_note"):
+            now = self._transitions.now_ms()
+            facts.move_landing(session, key.run, record["landed_on"], note, now)
+        self._conclude(session, key, record)
+
+    def _conclude(self, session: Session, key: TryKey, record: Record) -> None:
+        attempt = self._transitions.update(session, key)
+        bounds = self._transitions.bounds
+        match record["outcome"]:
+            case "landed":
+                commit = record["commit"]
+                explanation = f"merged into {record['landed_on']} as {commit[:12]}"
+                self._transitions.complete(session, key, Reason.MERGED, explanation, commit)
+            case "waiting":
+                self._transitions.enter(session, key, Phase.WAITING, WAITS_FOR_A_PERSON)
+            case "conflict":
+                files = tuple(record["files"])
+                self._transitions.follow(session, key, after_conflict(files, attempt, bounds))
+            case "combined":
+                facts.append(session, self._transitions.event(key, EventKind.TASK_CHECKED, record))
+                decision = after_combined_checks(Verdict.from_json(record), attempt, bounds)
+                self._transitions.follow(session, key, decision)
+            case "closed":
+                explanation = "its pull request was closed by a person"
+                self._transitions.fail(session, key, Reason.CLOSED, explanation)
+            case _:
+                reason = Reason.LANDING
+                self._transitions.fail(session, key, reason, record["explanation"])

@@ -1,0 +1,51 @@
+"""Looks, now and then, at what no workflow waits for: pull requests that a person is to merge."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from sqlalchemy.orm import Session
+
+from commandcenter.core.errors import CommandCenterError
+from commandcenter.core.run import TaskStatus
+from commandcenter.flow.engine import Engine
+from commandcenter.flow.merge_queue import WAITS_FOR_A_PERSON, enqueue_merge
+from commandcenter.flow.transitions import TryKey
+from commandcenter.stages import Stages
+from commandcenter.store import views
+
+PERIOD_S = 2.0
+log = logging.getLogger(__name__)
+
+
+class Sweep:
+    """A loop beside the workflows. What it finds, it enqueues; it changes nothing itself."""
+
+    def __init__(self, engine: Engine, stages: Stages) -> None:
+        self._engine = engine
+        self._stages = stages
+
+    async def run(self) -> None:
+        """Sweep for ever."""
+        while True:
+            try:
+                await self._merged_or_closed()
+            except Exception:  # the border of a loop that must go on
+                log.exception("The sweep failed and will try again.")
+            await asyncio.sleep(PERIOD_S)
+
+    async def _merged_or_closed(self) -> None:
+        waiting = await self._engine.transact("waiting", views.waiting_tasks, WAITS_FOR_A_PERSON)
+        for status in waiting:
+            try:
+                ended = await self._stages.proposal_ended(status.run, status.proposal)
+            except CommandCenterError as error:
+                log.warning("A pull request cannot be looked at: %s: %s", status.id, error)
+                continue
+            if ended:
+                await self._engine.transact("wake", self._wake, status)
+
+    def _wake(self, session: Session, status: TaskStatus) -> None:
+        key = TryKey(status.run, status.id, status.attempt)
+        enqueue_merge(session, self._engine, key, round_=1)

@@ -1,0 +1,134 @@
+"""One try at a task: work (provision, act, capture), prove (verify, propose), settle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from commandcenter.core.agent import Outcome
+from commandcenter.core.attempt import GiveUp, Worked, after_checks, after_work
+from commandcenter.core.check import Verdict
+from commandcenter.core.run import EventKind, Phase, Reason
+from commandcenter.flow.border import persistently, reported
+from commandcenter.flow.engine import Engine, Queue
+from commandcenter.flow.transitions import Transitions, TryKey
+from commandcenter.stages import Stages
+from commandcenter.store import facts
+
+Record = dict[str, Any]  # Any: JSON, a step's recorded result
+
+
+def register(engine: Engine, transitions: Transitions, stages: Stages, *, workers: int) -> None:
+    """Register the workflows of a try."""
+    flow = _TaskFlow(engine, transitions, stages)
+    # More tries are prepared than can work at once, so that a free slot never waits for a queue.
+    engine.register("work", Queue("agents", 2 * workers + 2), flow.work)
+    engine.register("prove", Queue("checks", workers + 2), flow.prove)
+    engine.register("settle", Queue("settling", 8), flow.settle)
+
+
+class _TaskFlow:
+    def __init__(self, engine: Engine, transitions: Transitions, stages: Stages) -> None:
+        self._engine = engine
+        self._transitions = transitions
+        self._stages = stages
+
+    async def work(self, run: str, task: str, number: int) -> None:
+        key = TryKey(run, task, number)
+        async with reported(self._engine, self._transitions, key):
+            if not await self._engine.transact("begin", self._transitions.begin, key):
+                return
+            worked = await self._engine.step(
+                "work", f"{key}/work", lambda: self._stages.work(run, task, number)
+            )
+            await self._engine.transact("worked", self._worked, key, worked)
+
+    def _worked(self, session: Session, key: TryKey, record: Record) -> None:
+        if "interrupted" in record:
+            if self._transitions.cancel_if_requested(session, key):
+                return
+            record = {"outcome": Outcome.STOPPED.value, "reason": "stopped"}
+        attempt = self._transitions.update(
+            session, key, head=record.get("head", ""), tree=record.get("tree", "")
+        )
+        if attempt.head:
+            captured = self._transitions.event(key, EventKind.TASK_CAPTURED, record["captured"])
+            facts.append(session, captured)
+        if self._transitions.cancel_if_requested(session, key):
+            return
+        worked = Worked(
+            Outcome(record["outcome"]),
+            record.get("reason", ""),
+            record.get("words", ""),
+            record.get("refused", False),
+            bool(record.get("captured", {}).get("files")),
+        )
+        decision = after_work(worked, attempt, self._transitions.bounds)
+        if self._transitions.follow(session, key, decision):
+            self._transitions.enter(session, key, Phase.VERIFYING)
+            self._engine.enqueue(session, "prove", f"{key}/prove", key.run, key.task, key.number)
+
+    async def prove(self, run: str, task: str, number: int) -> None:
+        key = TryKey(run, task, number)
+        async with reported(self._engine, self._transitions, key):
+            verdict = await self._engine.step(
+                "verify",
+                f"{key}/verify",
+                lambda: persistently(lambda: self._stages.verify(run, task, number)),
+            )
+            if not await self._engine.transact("checked", self._checked, key, verdict):
+                return
+            proposed = await self._engine.step(
+                "propose",
+                f"proposing/{key}",
+                lambda: persistently(lambda: self._stages.propose(run, task, number)),
+            )
+            await self._engine.transact("proposed", self._proposed, key, proposed)
+
+    def _checked(self, session: Session, key: TryKey, record: Record) -> bool:
+        if "interrupted" in record:
+            return self._interrupted(session, key)
+        verdict = Verdict.from_json(record)
+        facts.append(session, self._transitions.event(key, EventKind.TASK_CHECKED, record))
+        if self._transitions.cancel_if_requested(session, key):
+            return False
+        verified = verdict.tree if verdict.mergeable else ""
+        attempt = self._transitions.update(session, key, verified_tree=verified)
+        decision = after_checks(
+            verdict,
+            attempt,
+            self._transitions.bounds,
+            changed=record["changed"],
+            evident=record["evident"],
+        )
+        if not self._transitions.follow(session, key, decision):
+            return False
+        self._transitions.enter(session, key, Phase.PUBLISHING)
+        return True
+
+    def _interrupted(self, session: Session, key: TryKey) -> bool:
+        if not self._transitions.cancel_if_requested(session, key):
+            give_up = GiveUp(Reason.INFRASTRUCTURE, "it was interrupted; retry it")
+            self._transitions.follow(session, key, give_up)
+        return False
+
+    def _proposed(self, session: Session, key: TryKey, record: Record) -> None:
+        if "interrupted" in record:
+            self._interrupted(session, key)
+            return
+        facts.append(session, self._transitions.event(key, EventKind.TASK_PROPOSED, record))
+        self._transitions.update(session, key, proposal=record["number"])
+        if self._transitions.cancel_if_requested(session, key):
+            return
+        self._transitions.enter(session, key, Phase.REVIEWING)
+        self._engine.enqueue(session, "review", f"{key}/review", key.run, key.task, key.number)
+
+    async def settle(self, run: str, task: str, number: int) -> None:
+        key = TryKey(run, task, number)
+        await self._engine.step(
+            "settle",
+            f"settling/{key}",
+            lambda: persistently(lambda: self._stages.settle(run, task, number)),
+        )
+        await self._engine.transact("settled", self._transitions.settled, key)

@@ -1,0 +1,162 @@
+"""State changes of a task, each to be called inside one transaction.
+
+Every function appends the event, brings the rows up to date and enqueues what follows, so there
+is nothing between "done" and "told".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from commandcenter.core.attempt import (
+    AlreadyDone,
+    Attempt,
+    Bounds,
+    GiveUp,
+    Next,
+    TryAgain,
+)
+from commandcenter.core.run import Event, EventKind, Phase, Reason, State
+from commandcenter.flow.engine import Engine
+from commandcenter.store import facts, views
+
+
+@dataclass(frozen=True)
+class TryKey:
+    """Names one try of a task."""
+
+    run: str
+    task: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.run}/{self.task}/a{self.number}"
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """The transitions, with what they need: the engine, a clock and the bounds of a task."""
+
+    engine: Engine
+    now_ms: Callable[[], int]
+    bounds: Bounds
+
+    def event(self, key: TryKey, kind: EventKind, data: Mapping[str, Any]) -> Event:
+        """Return an event of this try, now."""
+        return Event(key.run, kind, self.now_ms(), key.task, key.number, data)
+
+    def schedule(self, session: Session, run: str, tasks: tuple[str, ...]) -> None:
+        """Enqueue the first try, or the first after a retry, of tasks that can start."""
+        for task in tasks:
+            number = views.last_attempt(session, run, task) + 1
+            facts.save_attempt(session, run, task, _first(session, run, task, number))
+            self._enqueue_work(session, TryKey(run, task, number))
+
+    def _enqueue_work(self, session: Session, key: TryKey) -> None:
+        ordinal = views.read_task(session, key.run, key.task).ordinal
+        self.engine.enqueue(
+            session, "work", str(key), key.run, key.task, key.number, priority=ordinal + 1
+        )
+
+    def begin(self, session: Session, key: TryKey) -> bool:
+        """Start a try, or cancel the task if its run is to be cancelled; say which."""
+        facts.mark_unsettled(session, key.run, key.task, True)
+        if self.cancel_if_requested(session, key):
+            return False
+        facts.append(session, self.event(key, EventKind.TASK_STARTED, {}))
+        return True
+
+    def cancel_if_requested(self, session: Session, key: TryKey) -> bool:
+        """Cancel the task if its run is to be cancelled; say whether."""
+        if not views.read_run(session, key.run).cancel_requested:
+            return False
+        facts.append(session, facts.cancelled(key.run, key.task, key.number, self.now_ms()))
+        self._after_ending(session, key, satisfied=False)
+        return True
+
+    def enter(self, session: Session, key: TryKey, phase: Phase, waiting_for: str = "") -> None:
+        """Note what is being done for the task now."""
+        data = {"phase": phase.value, "waiting_for": waiting_for}
+        facts.append(session, self.event(key, EventKind.TASK_PHASE, data))
+
+    def follow(self, session: Session, key: TryKey, decision: Next) -> bool:
+        """Carry out a decision; say whether the try goes on to its next stage."""
+        match decision:
+            case TryAgain(attempt, why):
+                self._try_again(session, key, attempt, why)
+            case GiveUp(reason, explanation):
+                self.fail(session, key, reason, explanation)
+            case AlreadyDone():
+                explanation = "the tree has it already; no pull request was needed"
+                self.complete(session, key, Reason.ALREADY_DONE, explanation)
+            case _:
+                return True
+        return False
+
+    def _try_again(self, session: Session, key: TryKey, attempt: Attempt, why: str) -> None:
+        data = {"why": why, "next": attempt.number, "feedback": attempt.feedback[-2000:]}
+        facts.append(session, self.event(key, EventKind.TASK_TRY_FAILED, data))
+        if self.cancel_if_requested(session, key):
+            return
+        facts.save_attempt(session, key.run, key.task, attempt)
+        following = TryKey(key.run, key.task, attempt.number)
+        self.enter(session, following, Phase.WAITING, "its next try")
+        self._enqueue_work(session, following)
+
+    def fail(self, session: Session, key: TryKey, reason: Reason, explanation: str) -> None:
+        """End the task as failed."""
+        data = {"reason": reason.value, "explanation": explanation}
+        facts.append(session, self.event(key, EventKind.TASK_FAILED, data))
+        self._after_ending(session, key, satisfied=False)
+
+    def complete(
+        self,
+        session: Session,
+        key: TryKey,
+        reason: Reason,
+        explanation: str,
+        merge_commit: str = "",
+    ) -> None:
+        """End the task as completed, and start what waited for it."""
+        data = {
+            "reason": reason.value,
+            "explanation": explanation,
+            "merge_commit": merge_commit,
+        }
+        facts.append(session, self.event(key, EventKind.TASK_COMPLETED, data))
+        self._after_ending(session, key, satisfied=True)
+
+    def _after_ending(self, session: Session, key: TryKey, *, satisfied: bool) -> None:
+        if satisfied:
+            self.schedule(session, key.run, facts.release(session, key.run, key.task))
+        else:
+            facts.skip_dependants(session, key.run, key.task, self.now_ms())
+        self.engine.enqueue(session, "settle", f"{key}/settle", key.run, key.task, key.number)
+
+    def settled(self, session: Session, key: TryKey) -> None:
+        """Note that nothing of the task is left to clean up, and end the run if it was the last."""
+        facts.mark_unsettled(session, key.run, key.task, False)
+        facts.end_run_if_over(session, key.run, self.now_ms())
+
+    def update(self, session: Session, key: TryKey, **changes: str | int) -> Attempt:
+        """Change what is known of this try, and return it."""
+        attempt = views.read_attempt(session, key.run, key.task, key.number)
+        changed = replace(attempt, **changes)  # type: ignore[arg-type]
+        facts.save_attempt(session, key.run, key.task, changed)
+        return changed
+
+    def over(self, session: Session, key: TryKey) -> bool:
+        """Say whether the task has ended already, so that this try has nothing left to do."""
+        status = views.read_task(session, key.run, key.task)
+        return status.state is not State.IN_PROGRESS or status.attempt > key.number
+
+
+def _first(session: Session, run: str, task: str, number: int) -> Attempt:
+    if number == 1:
+        return Attempt(1)
+    last = views.read_attempt(session, run, task, number - 1)
+    return Attempt(number, generation=last.generation + 1)
