@@ -120,6 +120,13 @@ class Strength:
 class Workspace(Protocol):
     """One isolated checkout. At most one command runs in it at a time."""
 
+    @property
+    def gateway(self) -> Path:
+        """Host folder in which commands with model access find the gateway as `model.sock`.
+
+        The socket must let everybody connect: the command runs as another user.
+        """
+
     async def run(
         self,
         name: str,

