@@ -25,7 +25,7 @@ from commandcenter.core.agent import (
     Report,
     Usage,
 )
-from commandcenter.core.workspace import GATEWAY_PORT, Command, Completed, Ended
+from commandcenter.core.workspace import GATEWAY_PORT, Command, Completed
 
 _Json = Mapping[str, Any]  # Any: events as the CLI printed them; every read checks what it needs
 
@@ -40,7 +40,9 @@ _ENVIRONMENT: Mapping[str, str] = MappingProxyType(
         "DISABLE_AUTOUPDATER": "1",
     }
 )
+_NOTHING: _Json = MappingProxyType({})
 _UNKNOWN_SESSION = re.compile(r"no conversation found|session.{0,40}not found", re.IGNORECASE)
+_KNOWN_SESSION = re.compile(r"session id ([0-9a-f-]{36}) is already in use", re.IGNORECASE)
 _TOO_LONG = re.compile(r"prompt is too long|context.{0,12}(limit|window|length)", re.IGNORECASE)
 
 
@@ -92,32 +94,37 @@ class ClaudeCode:
     def report(self, completed: Completed, result: bytes | None) -> Report:
         """Return what the agent claims.
 
-        `session` is what a later prompt can resume, or empty when the CLI never had it or has
-        lost it (reason `lost`): then ask again in a new session. Newer CLIs count `cost_usd` over
+        `session` is what a later prompt can resume, or empty. With the reason `lost`, ask again:
+        resume the session if there is one, else start another. Newer CLIs count `cost_usd` over
         the whole session, so it is not the cost of a resumed run alone.
         """
-        session, final = _session_and_final(completed.stdout)
-        if final is None:
-            final = {}
-            outcome, reason = cut_short(completed.ended) or (Outcome.FAILED, "no_result")
+        said, final = _session_and_final(completed.stdout)
+        complaint = completed.stderr.decode("utf-8", "replace").strip()
+        text = _last_text(final) or complaint
+        if ended := cut_short(completed.ended):
+            outcome, reason, session = *ended, said
+        elif final:
+            outcome, reason = _judged(final)
+            session = "" if reason == "lost" else said
+        elif known := _KNOWN_SESSION.search(complaint):
+            # A run that was cut off by a crash had started it, so this one can go on with it.
+            outcome, reason, session = Outcome.TRY_AGAIN, "lost", known[1]
         else:
-            outcome, reason = cut_short(completed.ended) or _judged(final)
-        text = _last_text(final) or completed.stderr.decode("utf-8", "replace").strip()
-        unknown = reason == "lost" and completed.ended is Ended.EXITED
+            outcome, reason, session = Outcome.FAILED, "no_result", said
         return Report(
             outcome=outcome,
             reason=reason,
             text=text,
             result=structured(result, text) if outcome is Outcome.DONE else None,
-            session="" if unknown else session,
+            session=session,
             turns=count(final, "num_turns"),
             usage=_usage(final),
         )
 
 
-def _session_and_final(stdout: bytes) -> tuple[str, _Json | None]:
-    """Return the session's id (also of a run cut short) and the terminal event, if any."""
-    session, final = "", None
+def _session_and_final(stdout: bytes) -> tuple[str, _Json]:
+    """Return the session's id (also of a run cut short) and the terminal event, empty if none."""
+    session, final = "", _NOTHING
     for event in json_objects(stdout):
         session = word(event, "session_id") or session
         if event.get("type") == "result":

@@ -483,7 +483,8 @@ class ModelServer:
     ) -> Response:
         seen.complete = True
         seen.ended.set()
-        return JSONResponse(self._wire.error(status, message), status, headers=headers)
+        told = {name: str(value) for name, value in headers.items()}
+        return JSONResponse(self._wire.error(status, message), status, headers=told)
 
     def _fault(self, picked: Picked, asked: Conversation) -> Fault | None:
         """Return the turn's fault if it still strikes in this conversation's folder."""
