@@ -1,0 +1,5 @@
+"""`python -m commandcenter`."""
+
+from commandcenter.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The HTTP API: what the service can be asked, as JSON."""

@@ -1,0 +1,105 @@
+"""Keeps web pages away: only callers that name this machine get an answer.
+
+The service has no password on loopback. A page that a browser shows could still reach it, by
+pointing a name of its own at 127.0.0.1 (DNS rebinding) or by posting a form across sites.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from commandcenter.api.problem import answer, problem
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Guard:
+    """Refuses foreign host names, posts from other sites, and bodies that are too large."""
+
+    def __init__(self, app: ASGIApp, *, host: str, prefix: str, body_bytes_max: int) -> None:
+        self._app = app
+        self._host = host
+        self._prefix = prefix
+        self._body_bytes_max = body_bytes_max
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        refused = self._refusal(scope, headers)
+        if refused:
+            status, detail = refused
+            await answer(problem(status, detail))(scope, receive, send)
+        else:
+            await self._app(scope, self._bounded(scope, receive), send)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> tuple[HTTPStatus, str] | None:
+        host = headers.get("host", "")
+        if not self._is_ours(host):
+            return HTTPStatus.MISDIRECTED_REQUEST, "This service answers to its own address only."
+        if scope["method"] not in _SAFE and _is_foreign(headers, host):
+            return HTTPStatus.FORBIDDEN, "Requests from other sites are refused."
+        length = headers.get("content-length", "0")
+        if self._limited(scope) and length.isdecimal() and int(length) > self._body_bytes_max:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large()
+        return None
+
+    def _is_ours(self, host: str) -> bool:
+        name = _hostname(host)
+        return name is not None and (name == self._host.lower() or is_loopback(name))
+
+    def _limited(self, scope: Scope) -> bool:
+        # What is mounted beside the API (git pushes to the hub) has limits of its own.
+        return str(scope["path"]).startswith(self._prefix)
+
+    def _too_large(self) -> str:
+        return f"The body may have {self._body_bytes_max} bytes."
+
+    def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+        if not self._limited(scope):
+            return receive
+        left = self._body_bytes_max
+
+        async def count() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large())
+            return message
+
+        return count
+
+
+def is_loopback(name: str) -> bool:
+    """Say whether this host name or address is the machine itself, whatever a DNS server says."""
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _hostname(host: str) -> str | None:
+    try:
+        parts = urlsplit(f"//{host}")
+        _ = parts.port
+    except ValueError:
+        return None
+    return None if parts.username is not None or parts.path else parts.hostname
+
+
+def _is_foreign(headers: Headers, host: str) -> bool:
+    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return True
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc.lower() != host.lower()

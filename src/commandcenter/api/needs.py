@@ -1,0 +1,93 @@
+"""What the API needs of the service: its interface, as seen from here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from commandcenter.core.run import (
+    BatchStatus,
+    Event,
+    Finding,
+    RunStatus,
+    Started,
+    Submission,
+    TaskStatus,
+)
+
+
+class Log(Protocol):
+    """A file that a command of an attempt wrote."""
+
+    @property
+    def task(self) -> str:
+        """Number of the task."""
+
+    @property
+    def attempt(self) -> int:
+        """Number of the attempt, from 1."""
+
+    @property
+    def name(self) -> str:
+        """What ran: `work`, `check-1`, `review-1`."""
+
+    @property
+    def stream(self) -> str:
+        """`stdout` or `stderr`."""
+
+    @property
+    def path(self) -> Path:
+        """The file on the service's disk."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Its size when it was listed."""
+
+
+class Service(Protocol):
+    """Everything a person may ask.
+
+    Raises:
+        NotFound: there is no such run or task.
+        InputError: what was asked is wrong.
+    """
+
+    async def submit(self, submission: Submission) -> Started:
+        """Start a run."""
+
+    async def runs(self) -> Sequence[RunStatus]:
+        """Return all runs, newest first."""
+
+    async def run(self, execution_id: str) -> RunStatus:
+        """Return one run."""
+
+    async def batches(self, execution_id: str) -> Sequence[BatchStatus]:
+        """Return the batches of a run, in plan order."""
+
+    async def task(self, execution_id: str, number: str) -> TaskStatus:
+        """Return the task of exactly this number."""
+
+    async def events(
+        self, execution_id: str | None, *, after: int = 0, limit: int = 1000
+    ) -> Sequence[Event]:
+        """Return the events after this position, oldest first."""
+
+    async def wait_for_events(
+        self, execution_id: str | None, *, after: int, timeout_s: float
+    ) -> Sequence[Event]:
+        """Return the events after this position as soon as there are any; none at the timeout."""
+
+    async def cancel(self, execution_id: str) -> RunStatus:
+        """Cancel what has not ended."""
+
+    async def retry(self, execution_id: str, task: str | None = None) -> RunStatus:
+        """Try failed, skipped and cancelled tasks again, or one of them."""
+
+    async def logs(
+        self, execution_id: str, *, task: str | None = None, attempt: int | None = None
+    ) -> Sequence[Log]:
+        """Return what the commands of a run wrote."""
+
+    async def doctor(self) -> Sequence[Finding]:
+        """Say what this machine can and cannot do."""

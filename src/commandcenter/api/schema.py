@@ -1,0 +1,422 @@
+"""The wire schema: what goes over HTTP, and how it is made from the core's values.
+
+Clients written for the pipelines before this one find their fields here under their old names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from commandcenter.api import needs
+from commandcenter.core.run import (
+    BatchStatus,
+    Event,
+    Finding,
+    Health,
+    Phase,
+    Reason,
+    RunStatus,
+    Started,
+    State,
+    Submission,
+    TaskStatus,
+)
+
+Number = int | float | str
+"""A batch number as its plan writes it: 1, 1.5 or a name."""
+
+_TEXT_MAX = 100_000
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain NUL")
+    return text
+
+
+Text = Annotated[str, Field(max_length=_TEXT_MAX), AfterValidator(_without_nul)]
+
+
+class StartRequest(BaseModel):
+    """What starts a run: a plan by path or by value, and how to run it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    plan_path: Text | None = Field(None, description="Path of the plan on the service's machine.")
+    plan: dict[str, Any] | None = Field(None, description="A plan in the form `cc.plan/1`.")
+    repository: Text | None = Field(
+        None, description="Path or URL; by default the repository that holds the plan."
+    )
+    execution_mode: Text | None = Field(None, description="`local`, `container` or `dagger`.")
+    start_batch: int | None = Field(None, ge=0)
+    end_batch: int | None = Field(None, ge=1, description="May be past the last batch.")
+    auto_merge: bool = True
+    into: Text | None = Field(None, description="Target branch.")
+    agent: Text | None = Field(None, description="Profile of the agent that does the work.")
+    agent_command: Text | None = Field(None, description="A command line used as the agent.")
+    reviewer: Text | None = Field(None, description="Profile of the reviewer, or `none`.")
+    review_command: Text | None = Field(None, description="A command line used as the reviewer.")
+
+    @model_validator(mode="after")
+    def _one_plan(self) -> Self:
+        if (self.plan_path is None) == (self.plan is None):
+            raise ValueError("give either plan_path or plan")
+        return self
+
+    def submission(self) -> Submission:
+        """Return the same as a value of the core."""
+        return Submission(**{name: getattr(self, name) for name in type(self).model_fields})
+
+
+class RetryRequest(BaseModel):
+    """Which task to try again; by default every one that did not land."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    task: Text | None = None
+
+
+class StartAnswer(BaseModel):
+    """A run was started."""
+
+    execution_id: str
+    status: str
+    batches_scheduled: list[Number]
+    warnings: list[str]
+
+    @classmethod
+    def of(cls, started: Started) -> Self:
+        """Return the wire form."""
+        return cls(
+            execution_id=started.execution_id,
+            status=started.status,
+            batches_scheduled=list(started.batches_scheduled),
+            warnings=list(started.warnings),
+        )
+
+
+class ActiveProposal(BaseModel):
+    """A pull request that is open."""
+
+    task: str
+    pr_number: int
+    status: str
+    url: str
+
+
+class StatusAnswer(BaseModel):
+    """A run, as far as it has come.
+
+    Counts are of the scheduled batches; tasks outside `start_batch` and `end_batch` are not in
+    them, and stand in the batches as skipped.
+    """
+
+    execution_id: str
+    status: State
+    phase: Phase | None = Field(description="`recovering` while no live service owns the work.")
+    waiting_for: str | None = Field(description="Set when nothing goes on without a person.")
+    title: str
+    plan_path: str
+    repository: str
+    target: str
+    landed_on: str
+    execution_mode: str
+    auto_merge: bool
+    current_batch: Number | None
+    total_batches: int
+    tasks_completed: int
+    tasks_failed: int
+    tasks_skipped: int
+    tasks_cancelled: int
+    tasks_total: int
+    progress: float = Field(description="Ended tasks over all tasks, 0 to 1.")
+    active_prs: list[ActiveProposal]
+    notes: list[str]
+    started_at: str | None
+    completed_at: str | None
+
+    @classmethod
+    def of(cls, run: RunStatus) -> Self:
+        """Return the wire form."""
+        tasks = [task for task in run.tasks if task.reason is not Reason.OUT_OF_RANGE]
+        return cls(
+            execution_id=run.execution_id,
+            status=run.status,
+            phase=run.phase,
+            waiting_for=_person(tasks),
+            title=run.title,
+            plan_path=run.plan_path,
+            repository=run.repository,
+            target=run.target,
+            landed_on=run.landed_on,
+            execution_mode=run.execution_mode,
+            auto_merge=run.auto_merge,
+            current_batch=_number(run.current_batch) if run.current_batch else None,
+            total_batches=len({task.batch for task in tasks}),
+            tasks_completed=_count(tasks, State.COMPLETED),
+            tasks_failed=_count(tasks, State.FAILED),
+            tasks_skipped=_count(tasks, State.SKIPPED),
+            tasks_cancelled=_count(tasks, State.CANCELLED),
+            tasks_total=len(tasks),
+            progress=sum(task.state.ended for task in tasks) / len(tasks) if tasks else 1.0,
+            active_prs=[_active(task) for task in tasks if _is_open(task)],
+            notes=list(run.notes),
+            started_at=_time(run.started_ms),
+            completed_at=_time(run.ended_ms),
+        )
+
+
+class Checks(BaseModel):
+    """What the last checks found."""
+
+    judgement: str = Field(description="passed, failed, not_run or unverified")
+    passed: int
+    total: int
+
+
+class Tokens(BaseModel):
+    """What the agents of a task used, as the model gateway counted it."""
+
+    input: int
+    output: int
+
+
+class TaskAnswer(BaseModel):
+    """A task, as far as it has come."""
+
+    id: str
+    task_number: str
+    task_title: str
+    batch_number: Number
+    status: State
+    phase: Phase | None
+    waiting_for: str | None
+    reason: Reason | None
+    explanation: str | None
+    attempt: int
+    branch_name: str | None
+    pr_number: int | None
+    pr_url: str | None
+    commits: list[str]
+    merge_commit: str | None
+    checks: Checks | None
+    review: str | None
+    tokens: Tokens
+    cost_usd: float
+    started_at: str | None
+    completed_at: str | None
+    error: str | None = Field(description="Why it did not complete; null when it did.")
+
+    @classmethod
+    def of(cls, task: TaskStatus) -> Self:
+        """Return the wire form."""
+        bad = task.state in (State.FAILED, State.SKIPPED, State.CANCELLED)
+        return cls(
+            id=f"{_batch_id(task.run, task.batch)}_task_{task.id.replace('.', '_')}",
+            task_number=task.id,
+            task_title=task.title,
+            batch_number=_number(task.batch),
+            status=task.state,
+            phase=task.phase,
+            waiting_for=task.waiting_for or None,
+            reason=task.reason,
+            explanation=task.explanation or None,
+            attempt=task.attempt,
+            branch_name=task.branch or None,
+            pr_number=task.proposal or None,
+            pr_url=task.proposal_url or None,
+            commits=[task.head] if task.head else [],
+            merge_commit=task.merge_commit or None,
+            checks=_checks(task),
+            review=task.review or None,
+            tokens=Tokens(input=task.input_tokens, output=task.output_tokens),
+            cost_usd=task.cost_usd,
+            started_at=_time(task.started_ms),
+            completed_at=_time(task.ended_ms),
+            error=(task.explanation or task.reason) if bad else None,
+        )
+
+
+class BatchAnswer(BaseModel):
+    """A batch with its tasks."""
+
+    id: str
+    batch_number: Number
+    title: str
+    status: State
+    depends_on: list[Number]
+    tasks: list[TaskAnswer]
+    started_at: str | None
+    completed_at: str | None
+
+    @classmethod
+    def of(cls, batch: BatchStatus) -> Self:
+        """Return the wire form."""
+        started = [task.started_ms for task in batch.tasks if task.started_ms]
+        ended = [task.ended_ms for task in batch.tasks if task.ended_ms]
+        return cls(
+            id=_batch_id(batch.run, batch.id),
+            batch_number=_number(batch.id),
+            title=batch.title,
+            status=batch.state,
+            depends_on=[_number(other) for other in batch.depends_on],
+            tasks=[TaskAnswer.of(task) for task in batch.tasks],
+            started_at=_time(min(started, default=0)),
+            completed_at=_time(max(ended, default=0) if batch.state.ended else 0),
+        )
+
+
+class EventAnswer(BaseModel):
+    """One thing that happened; `seq` ascends, and is the `id` of the stream."""
+
+    seq: int
+    execution_id: str
+    kind: str
+    at: str
+    task: str | None
+    attempt: int | None
+    data: dict[str, Any]
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """Return the wire form."""
+        return cls(
+            seq=event.seq,
+            execution_id=event.run,
+            kind=event.kind,
+            at=_time(event.at_ms) or "",
+            task=event.task or None,
+            attempt=event.attempt or None,
+            data=dict(event.data),
+        )
+
+
+class LogAnswer(BaseModel):
+    """A log that can be read: ask for it with `task`, `attempt`, `name` and `stream`."""
+
+    task: str
+    attempt: int
+    name: str
+    stream: str
+    size_bytes: int
+
+    @classmethod
+    def of(cls, log: needs.Log) -> Self:
+        """Return the wire form."""
+        return cls(
+            task=log.task,
+            attempt=log.attempt,
+            name=log.name,
+            stream=log.stream,
+            size_bytes=log.size_bytes,
+        )
+
+
+class FindingAnswer(BaseModel):
+    """One prerequisite, and what is missing if it is."""
+
+    name: str
+    health: Health
+    detail: str
+    hint: str | None
+
+    @classmethod
+    def of(cls, finding: Finding) -> Self:
+        """Return the wire form."""
+        return cls(
+            name=finding.name,
+            health=finding.health,
+            detail=finding.detail,
+            hint=finding.hint or None,
+        )
+
+
+class RootAnswer(BaseModel):
+    """Who answers here."""
+
+    name: str
+    version: str
+    status: str
+    pipeline: str = Field(description="Where the pipeline's calls are.")
+
+
+class HealthAnswer(BaseModel):
+    """The service lives."""
+
+    status: str
+    version: str
+    pid: int
+
+
+class DiagnosticAnswer(BaseModel):
+    """One thing that is wrong in a plan, and where."""
+
+    path: str
+    line: int
+    column: int
+    code: str
+    severity: str
+    message: str
+    hint: str | None
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    hint: str | None = None
+    diagnostics: list[DiagnosticAnswer] | None = None
+    errors: list[dict[str, Any]] | None = None
+
+
+def _count(tasks: Sequence[TaskStatus], state: State) -> int:
+    return sum(task.state is state for task in tasks)
+
+
+def _person(tasks: Sequence[TaskStatus]) -> str | None:
+    going = [task for task in tasks if task.state is State.IN_PROGRESS]
+    awaited = [task.waiting_for for task in going if task.waiting_for.startswith("a person")]
+    return awaited[0] if awaited and len(awaited) == len(going) else None
+
+
+def _is_open(task: TaskStatus) -> bool:
+    settled = task.state is State.COMPLETED and task.merge_commit != ""
+    closed = task.reason in (Reason.CLOSED, Reason.CANCELLED, Reason.ALREADY_DONE)
+    return task.proposal > 0 and not settled and not closed
+
+
+def _active(task: TaskStatus) -> ActiveProposal:
+    return ActiveProposal(
+        task=task.id, pr_number=task.proposal, status="open", url=task.proposal_url
+    )
+
+
+def _checks(task: TaskStatus) -> Checks | None:
+    if not task.checks:
+        return None
+    return Checks(judgement=task.checks, passed=task.checks_passed, total=task.checks_total)
+
+
+def _batch_id(run: str, batch: str) -> str:
+    return f"{run}_batch_{batch.replace('.', '_')}"
+
+
+def _number(batch: str) -> Number:
+    whole, dot, fraction = batch.partition(".")
+    if not whole.isdecimal() or (dot and not fraction.isdecimal()):
+        return batch
+    return float(batch) if dot else int(batch)
+
+
+def _time(at_ms: int) -> str | None:
+    if not at_ms:
+        return None
+    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,148 @@
+"""What became of a run: a table of its tasks, and where the result is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from commandcenter.api.schema import BatchAnswer, StatusAnswer, TaskAnswer
+from commandcenter.cli import wording
+from commandcenter.core.run import Phase, Reason, State
+
+STYLES = {
+    State.PENDING: "dim",
+    State.IN_PROGRESS: "cyan",
+    State.COMPLETED: "green",
+    State.FAILED: "bold red",
+    State.SKIPPED: "yellow",
+    State.CANCELLED: "yellow",
+}
+_LISTED_MAX = 60
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that takes no text for markup, and honours NO_COLOR."""
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+
+
+def summary(
+    status: StatusAnswer, batches: Sequence[BatchAnswer], *, whole: bool = False
+) -> RenderableType:
+    """Return the table of a run and what to know beside it.
+
+    A long run shows what did not complete, unless it is wanted whole.
+    """
+    tasks = [task for batch in batches for task in batch.tasks]
+    listed = tasks if whole or len(tasks) <= _LISTED_MAX else _remarkable(tasks)
+    return Group(_table(listed), *map(_line, _footer(status, tasks, len(listed))))
+
+
+def _table(tasks: Sequence[TaskAnswer]) -> Table:
+    table = Table(box=SIMPLE_HEAD, expand=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("Task", overflow="fold", min_width=12)
+    for name in ("Status", "PR", "Checks", "Review"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("Time", justify="right", no_wrap=True)
+    table.add_column("Why", overflow="fold", min_width=10)
+    now = datetime.now(UTC)
+    for task in tasks:
+        table.add_row(
+            Text(wording.one_line(f"{task.task_number} {task.task_title}")),
+            Text(state(task), STYLES[task.status]),
+            f"#{task.pr_number}" if task.pr_number else "",
+            wording.checks(task.checks),
+            task.review or "",
+            wording.elapsed(task.started_at, task.completed_at, now),
+            Text(why(task)),
+        )
+    return table
+
+
+def state(task: TaskAnswer) -> str:
+    """Return where a task stands, in a word."""
+    if task.status is State.IN_PROGRESS and task.phase is not None:
+        return task.phase
+    return task.status.replace("_", " ")
+
+
+def why(task: TaskAnswer) -> str:
+    """Return why a task stands where it does; empty when it simply landed."""
+    if task.reason is Reason.MERGED:
+        return ""
+    if task.waiting_for:
+        return wording.one_line(f"for {task.waiting_for}")
+    return wording.one_line(task.explanation or (task.reason or "").replace("-", " "))
+
+
+def _remarkable(tasks: Sequence[TaskAnswer]) -> list[TaskAnswer]:
+    return [task for task in tasks if task.status is not State.COMPLETED][:_LISTED_MAX]
+
+
+def _line(sentence: str) -> Text:
+    return Text(wording.one_line(sentence))
+
+
+def _footer(status: StatusAnswer, tasks: Sequence[TaskAnswer], listed: int) -> Iterator[str]:
+    if listed < len(tasks):
+        left_out = wording.count(len(tasks) - listed, "task")
+        yield f"{left_out} not listed: commandcenter status {status.execution_id}"
+    yield _outcome(status)
+    yield from _result(status, tasks)
+    yield from _used(tasks)
+    yield from (f"note: {note}" for note in status.notes)
+    yield from _advice(status, tasks)
+
+
+def _outcome(status: StatusAnswer) -> str:
+    states = {
+        "completed": status.tasks_completed,
+        "failed": status.tasks_failed,
+        "skipped": status.tasks_skipped,
+        "cancelled": status.tasks_cancelled,
+    }
+    counted = ", ".join(f"{number} {name}" for name, number in states.items() if number)
+    took = wording.elapsed(status.started_at, status.completed_at, datetime.now(UTC))
+    said = f"{counted or 'none ended'} of {wording.count(status.tasks_total, 'task')}"
+    where = status.status.replace("_", " ")
+    if status.phase is Phase.RECOVERING:
+        where = "interrupted"
+    return f"Run {status.execution_id} {_verb(status)} {where}: {said}, in {took or 'no time'}."
+
+
+def _verb(status: StatusAnswer) -> str:
+    ended = status.status in (State.COMPLETED, State.FAILED)
+    return "has" if ended else "is"
+
+
+def _result(status: StatusAnswer, tasks: Sequence[TaskAnswer]) -> Iterator[str]:
+    merged = [task for task in tasks if task.merge_commit]
+    if merged:
+        last = max(merged, key=lambda task: task.completed_at or "")
+        commit = (last.merge_commit or "")[:12]
+        yield f"Result: branch {status.landed_on} of {status.repository}, commit {commit}"
+
+
+def _used(tasks: Sequence[TaskAnswer]) -> Iterator[str]:
+    asked = sum(task.tokens.input for task in tasks)
+    answered = sum(task.tokens.output for task in tasks)
+    if asked or answered:
+        cost = sum(task.cost_usd for task in tasks)
+        yield f"Used: {asked:,} tokens in, {answered:,} out, ${cost:.2f}"
+
+
+def _advice(status: StatusAnswer, tasks: Sequence[TaskAnswer]) -> Iterator[str]:
+    run = status.execution_id
+    if status.phase is Phase.RECOVERING:
+        yield f"hint: it goes on with: commandcenter serve, or commandcenter run --resume {run}"
+    if status.waiting_for and not status.completed_at:
+        yield f"hint: it waits for {status.waiting_for}; to notice: commandcenter serve"
+    failed = next((task for task in tasks if task.status is State.FAILED), None)
+    if failed is not None:
+        yield f"hint: see commandcenter logs {run} {failed.task_number}"
+    if failed is not None and status.completed_at:
+        yield f"hint: try again with commandcenter retry {run}"
