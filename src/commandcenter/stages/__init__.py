@@ -1,0 +1,42 @@
+"""How things are done: plain async functions, each safe to call twice."""
+
+from __future__ import annotations
+
+from commandcenter.stages import land, publish, verify, work
+from commandcenter.stages.equipment import Equipment
+from commandcenter.stages.job import Record
+
+
+class Stages:
+    """The stages of a task, with their equipment. Every record is JSON that the flow stores."""
+
+    def __init__(self, equipment: Equipment) -> None:
+        self._equipment = equipment
+
+    async def work(self, run: str, task: str, number: int) -> Record:
+        """Provision, act, capture."""
+        return await work.work(self._equipment, run, task, number)
+
+    async def verify(self, run: str, task: str, number: int) -> Record:
+        """Run the checks on the captured tree."""
+        return await verify.verify(self._equipment, run, task, number)
+
+    async def propose(self, run: str, task: str, number: int) -> Record:
+        """Publish the branch and the pull request."""
+        return await publish.propose(self._equipment, run, task, number)
+
+    async def review(self, run: str, task: str, number: int) -> Record:
+        """Have the pull request reviewed."""
+        return await publish.review(self._equipment, run, task, number)
+
+    async def land(self, run: str, task: str, number: int) -> Record:
+        """Bring the change onto its target."""
+        return await land.land(self._equipment, run, task, number)
+
+    async def settle(self, run: str, task: str, number: int) -> Record:
+        """Clean up behind an ended task."""
+        return await publish.settle(self._equipment, run, task, number)
+
+    async def proposal_ended(self, run: str, number: int) -> bool:
+        """Say whether a pull request was merged or closed."""
+        return await publish.proposal_ended(self._equipment, run, number)

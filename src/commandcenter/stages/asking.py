@@ -1,0 +1,190 @@
+"""Runs an agent in a workspace, watches it live, and reads what it claims."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from commandcenter import plugins
+from commandcenter.core.agent import Agent, AgentEvent, Profile, Prompt, Report, Role, Usage
+from commandcenter.core.errors import WorkspaceError
+from commandcenter.core.run import Event, EventKind, Phase
+from commandcenter.core.workspace import Command, Workspace
+from commandcenter.stages.equipment import Equipment
+from commandcenter.stages.job import Job, enter
+from commandcenter.store import facts, views
+
+FLUSH_S = 0.3
+EVENTS_PER_FLUSH = 25
+LINES_PER_FLUSH = 4_000
+EVENTS_PER_TRY = 4_000
+TEXT_MAX = 600
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an agent is asked, and where its run is recorded."""
+
+    name: str
+    """Name of the run in its workspace."""
+    phase: Phase
+    """What the task is doing while the agent works."""
+    profile: Profile
+    prompt: Prompt
+    details: Mapping[str, Any]  # Any: JSON, the rest of `cc.input/1`
+
+
+async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Question) -> Report:
+    """Return what the agent claims. At most `equipment.slots` agents work at one time."""
+    agent = plugins.agent(question.profile.agent)
+    command = _command(equipment, job, agent, question)
+    key = f"{job.run.id}/{job.task.id}/{job.attempt.number}/{question.prompt.role.value}"
+    async with (
+        _slot(equipment, job, question.phase),
+        equipment.gateway.socket(workspace.gateway, key=key),
+        _live(equipment, job, agent, question.prompt.role) as live,
+    ):
+        before = equipment.gateway.usage(key)
+        completed = await workspace.run(question.name, command, on_line=live.line)
+        metered = _difference(equipment.gateway.usage(key), before)
+    report = agent.report(completed, workspace.result("result.json"))
+    return replace(report, usage=_merged(report.usage, metered))
+
+
+def _command(equipment: Equipment, job: Job, agent: Agent, question: Question) -> Command:
+    command = agent.command(question.prompt, question.profile)
+    details = {
+        "schema": "cc.input/1",
+        "run": job.run.id,
+        "task": {
+            "id": job.task.id,
+            "title": job.task.title,
+            "instructions": job.task.instructions,
+            "files": [{"path": use.path, "op": use.op.value} for use in job.task.files],
+            "verification": list(job.plan.commands_of(job.task)),
+        },
+        "role": question.prompt.role.value,
+        "attempt": job.attempt.number,
+        **question.details,
+    }
+    names = [name for name in (agent.program, *question.profile.programs) if name]
+    paths = []
+    for name in names:
+        path = equipment.program(name)
+        if path is None:
+            raise WorkspaceError(f"The program `{name}` of agent {agent.name} is gone.")
+        paths.append(path)
+    files = {**command.files, "input.json": json.dumps(details).encode()}
+    return replace(command, files=files, programs=(*command.programs, *paths))
+
+
+@contextlib.asynccontextmanager
+async def _slot(equipment: Equipment, job: Job, phase: Phase) -> AsyncIterator[None]:
+    if equipment.slots.locked():
+        await enter(equipment, job, Phase.WAITING, "a free worker")
+    async with equipment.slots:
+        await enter(equipment, job, phase)
+        yield
+
+
+def _difference(after: Usage, before: Usage) -> Usage:
+    return Usage(
+        after.input_tokens - before.input_tokens,
+        after.output_tokens - before.output_tokens,
+        after.cached_tokens - before.cached_tokens,
+        after.requests - before.requests,
+    )
+
+
+def _merged(claimed: Usage, metered: Usage) -> Usage:
+    """Prefer what the gateway counted; the agent's own numbers stand in for what passed it by."""
+    if metered.requests == 0:
+        return claimed
+    return replace(metered, cost_usd=claimed.cost_usd)
+
+
+class _Live:
+    """Turns an agent's lines into events, in bounded numbers, each line once even after a crash."""
+
+    def __init__(self, agent: Agent, role: Role, told: int) -> None:
+        self._agent = agent
+        self._role = role
+        self._told = told
+        self._seen = 0
+        self._read = 0
+        self._kept = 0
+        self._events: list[AgentEvent] = []
+        self._left_out = 0
+
+    def line(self, line: bytes) -> None:
+        self._seen += 1
+        if self._seen <= self._told:
+            return
+        self._read += 1
+        if self._read > LINES_PER_FLUSH or self._kept >= EVENTS_PER_TRY:
+            self._left_out += 1
+            return
+        self._events += self._agent.read(line)
+
+    def take(self) -> dict[str, Any] | None:  # Any: JSON, the event's data
+        """Return what to tell since the last time, or None when there is nothing."""
+        self._read = 0
+        shown = self._events[-EVENTS_PER_FLUSH:]
+        left_out = self._left_out + len(self._events) - len(shown)
+        self._events, self._left_out = [], 0
+        if not shown:
+            return None
+        self._kept += len(shown)
+        return {
+            "role": self._role.value,
+            "line": self._seen,
+            "left_out": left_out,
+            "events": [
+                {"kind": e.kind.value, "text": e.text[:TEXT_MAX], "tool": e.tool, "ok": e.ok}
+                for e in shown
+            ],
+        }
+
+
+@contextlib.asynccontextmanager
+async def _live(equipment: Equipment, job: Job, agent: Agent, role: Role) -> AsyncIterator[_Live]:
+    told = await equipment.database.transact(_lines_told, job, role)
+    live = _Live(agent, role, told)
+    teller = asyncio.create_task(_tell(equipment, job, live))
+    try:
+        yield live
+    finally:
+        teller.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await teller
+        await _flush(equipment, job, live)
+
+
+async def _tell(equipment: Equipment, job: Job, live: _Live) -> None:
+    while True:
+        await asyncio.sleep(FLUSH_S)
+        await asyncio.shield(_flush(equipment, job, live))
+
+
+async def _flush(equipment: Equipment, job: Job, live: _Live) -> None:
+    data = live.take()
+    if data is not None:
+        await equipment.database.transact(_append, equipment.now_ms(), job, data)
+
+
+def _append(session: Session, now_ms: int, job: Job, data: dict[str, Any]) -> None:
+    number = job.attempt.number
+    facts.append(session, Event(job.run.id, EventKind.AGENT, now_ms, job.task.id, number, data))
+
+
+def _lines_told(session: Session, job: Job, role: Role) -> int:
+    last = views.last_event_of(
+        session, job.run.id, job.task.id, job.attempt.number, EventKind.AGENT
+    )
+    return int(last.data["line"]) if last and last.data["role"] == role.value else 0

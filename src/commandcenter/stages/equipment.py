@@ -1,0 +1,61 @@
+"""What stages work with: made once by the composition root, passed to every stage."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from commandcenter.core.forge import Forge
+from commandcenter.core.workspace import Workspaces
+from commandcenter.gateway.model import ModelGateway
+from commandcenter.settings import ProjectCheck
+from commandcenter.store.database import Database
+from commandcenter.store.views import RunRecord
+from commandcenter.system.git import Git
+from commandcenter.system.vault import Identity, Vault
+
+BOT = Identity("CommandCenter", "commandcenter@localhost")
+
+
+class Vaults:
+    """Opens each upstream's vault once."""
+
+    def __init__(self, git: Git, data_dir: Path) -> None:
+        self._git = git
+        self._data_dir = data_dir
+        self._open: dict[str, Vault] = {}
+        self._opening = asyncio.Lock()
+
+    async def open(self, upstream: str) -> Vault:
+        """Return the vault of an upstream; the first time it is fetched."""
+        async with self._opening:
+            if upstream not in self._open:
+                self._open[upstream] = await Vault.open(self._git, self._data_dir, upstream)
+            return self._open[upstream]
+
+    def close(self) -> None:
+        """Give all vaults back."""
+        for vault in self._open.values():
+            vault.close()
+        self._open.clear()
+
+
+@dataclass(frozen=True)
+class Equipment:
+    """Everything a stage needs of the world."""
+
+    git: Git
+    database: Database
+    vaults: Vaults
+    workspaces: Mapping[str, Workspaces]
+    gateway: ModelGateway
+    forge: Callable[[RunRecord], Forge]
+    """Returns the forge that holds a run's pull requests."""
+    slots: asyncio.Semaphore
+    """Agent runs at one time."""
+    checks: tuple[ProjectCheck, ...]
+    now_ms: Callable[[], int]
+    program: Callable[[str], Path | None]
+    """Finds a program of the host by name or path."""

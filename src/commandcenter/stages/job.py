@@ -1,0 +1,157 @@
+"""One try of one task, as stages see it: read from the store at the start of every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from commandcenter.core.agent import Limits, Profile
+from commandcenter.core.attempt import Attempt
+from commandcenter.core.plan import Plan, Task, from_json
+from commandcenter.core.run import Event, EventKind, Phase, State, TaskStatus
+from commandcenter.core.workspace import WorkspaceKey, Workspaces
+from commandcenter.stages.equipment import Equipment
+from commandcenter.store import facts, views
+from commandcenter.store.views import RunRecord
+
+Record = dict[str, Any]  # Any: JSON, a stage's result; a schema that the engine stores
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was chosen when the run was submitted. Stored as JSON with the run."""
+
+    work: Profile
+    review: Profile | None
+    auto_merge: bool = True
+
+    def to_json(self) -> Record:
+        """Return the stored form."""
+        return {
+            "schema": 1,
+            "work": profile_to_json(self.work),
+            "review": profile_to_json(self.review) if self.review else None,
+            "auto_merge": self.auto_merge,
+        }
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Options:  # Any: JSON written by `to_json`
+        """Return what `to_json` stored."""
+        review = record["review"]
+        return Options(
+            profile_from_json(record["work"]),
+            profile_from_json(review) if review else None,
+            record["auto_merge"],
+        )
+
+
+def profile_to_json(profile: Profile) -> Record:
+    """Return a profile's stored form."""
+    record = asdict(profile)
+    record["environment"] = dict(profile.environment)
+    return record
+
+
+def profile_from_json(record: Mapping[str, Any]) -> Profile:  # Any: JSON
+    """Return what `profile_to_json` stored."""
+    values = dict(record)
+    limits = Limits(**values.pop("limits"))
+    programs = tuple(values.pop("programs"))
+    return Profile(**values, limits=limits, programs=programs)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A try, with the run, plan and task it belongs to."""
+
+    run: RunRecord
+    plan: Plan
+    task: Task
+    status: TaskStatus
+    attempt: Attempt
+    heads: tuple[str, ...]
+    """Commits that tries of this task have captured, oldest first."""
+
+    @property
+    def options(self) -> Options:
+        """Return what was chosen when the run was submitted."""
+        return Options.from_json(self.run.options)
+
+    @property
+    def mode(self) -> str:
+        """Return the kind of workspace: the batch's, if the plan says one, else the run's."""
+        return self.run.mode
+
+    @property
+    def date(self) -> int:
+        """Return the date that all commits of the run carry, so that a repeat gives the same."""
+        return self.run.created_ms // 1000
+
+    @property
+    def commit(self) -> str:
+        """Return the commit that stands for the try's tree."""
+        return self.attempt.head or self.attempt.base
+
+    def workspace(self, purpose: str) -> WorkspaceKey:
+        """Return the key of a workspace of this try."""
+        return WorkspaceKey(self.run.id, self.task.id, self.attempt.number, purpose)
+
+    @property
+    def work_key(self) -> WorkspaceKey:
+        """Return the key of the agent's own workspace, which a generation's tries share."""
+        return WorkspaceKey(self.run.id, self.task.id, self.attempt.generation, "work")
+
+    @property
+    def pin(self) -> str:
+        """Return the key under which the vault keeps the base."""
+        return f"{self.run.id}/{self.task.id}"
+
+
+@lru_cache(maxsize=8)
+def parsed(plan: str) -> Plan:
+    """Return a stored plan; kept, since every stage of every task asks for it."""
+    return from_json(plan)
+
+
+async def load(equipment: Equipment, run: str, task: str, number: int) -> Job:
+    """Return a try as it stands now."""
+    return await equipment.database.transact(_read, run, task, number)
+
+
+def _read(session: Session, run: str, task: str, number: int) -> Job:
+    record = views.read_run(session, run)
+    plan = parsed(record.plan)
+    tries = [views.read_attempt(session, run, task, n) for n in range(1, number + 1)]
+    return Job(
+        run=record,
+        plan=plan,
+        task=plan.task(task),
+        status=views.read_task(session, run, task),
+        attempt=tries[-1],
+        heads=tuple(each.head for each in tries if each.head),
+    )
+
+
+async def enter(equipment: Equipment, job: Job, phase: Phase, waiting_for: str = "") -> None:
+    """Note what is being done now, unless the task has ended or already says so."""
+    await equipment.database.transact(_enter, equipment.now_ms(), job, phase, waiting_for)
+
+
+def _enter(session: Session, now_ms: int, job: Job, phase: Phase, waiting_for: str) -> None:
+    status = views.read_task(session, job.run.id, job.task.id)
+    told = (status.phase, status.waiting_for) == (phase, waiting_for)
+    if told or status.state is not State.IN_PROGRESS:
+        return
+    data = {"phase": phase.value, "waiting_for": waiting_for}
+    number = job.attempt.number
+    event = Event(job.run.id, EventKind.TASK_PHASE, now_ms, job.task.id, number, data)
+    facts.append(session, event)
+
+
+def workspaces(equipment: Equipment, job: Job) -> Workspaces:
+    """Return the kind of workspaces that the try runs in."""
+    return equipment.workspaces[job.mode]

@@ -1,0 +1,104 @@
+"""Land a reviewed change: combine, check again if need be, and move the target by swap."""
+
+from __future__ import annotations
+
+from commandcenter.core.errors import GitError
+from commandcenter.core.forge import ProposalState
+from commandcenter.core.publication import branch_name, landing_branch, merge_message
+from commandcenter.stages.equipment import BOT, Equipment
+from commandcenter.stages.job import Job, Record, load
+from commandcenter.stages.verify import check_tree
+from commandcenter.system.vault import Conflict, Landed, Merged, Moved, Refused, Vault
+
+MOVES_MAX = 20
+"""Times that the target may move under one landing."""
+
+
+async def land(equipment: Equipment, run: str, task: str, number: int) -> Record:
+    """Bring a change onto the branch that the run lands on.
+
+    Returns {outcome} with: `landed` {commit, landed_on, moved_note?}, `waiting`, `closed`,
+    `conflict` {files}, `combined` (the verdict on the combined tree), `refused` {explanation}.
+    A second call finds what the first one landed.
+    """
+    job = await load(equipment, run, task, number)
+    vault = await equipment.vaults.open(job.run.upstream)
+    for _ in range(MOVES_MAX):
+        tip = await vault.fetch(job.run.landed_on)
+        if await vault.is_ancestor(job.attempt.head, tip):
+            return _landed(tip, job.run.landed_on)
+        state = (await equipment.forge(job.run).proposal(job.status.proposal)).state
+        if state is ProposalState.CLOSED:
+            return {"outcome": "closed"}
+        if not job.options.auto_merge:
+            return {"outcome": "waiting"}
+        done = await _attempt(equipment, vault, job, tip)
+        if done is not None:
+            return done
+    return _refused(f"`{job.run.landed_on}` moved {MOVES_MAX} times during the landing")
+
+
+async def _attempt(equipment: Equipment, vault: Vault, job: Job, tip: str) -> Record | None:
+    """Try to land on this tip; None when the target moved meanwhile."""
+    merged = await vault.merge(
+        tip,
+        job.attempt.head,
+        message=merge_message(job.task, job.status.proposal, branch_name(job.run.id, job.task)),
+        author=BOT,
+        committer=BOT,
+        date=job.date,
+    )
+    if isinstance(merged, Conflict):
+        return {"outcome": "conflict", "files": list(merged.files)}
+    if merged.tree != job.attempt.verified_tree:
+        # What lands must be what was checked, and the target has moved since.
+        files = await vault.diff_files(tip, merged.commit)
+        verdict = await check_tree(equipment, vault, job, merged.commit, files)
+        if not verdict.mergeable:
+            return {"outcome": "combined", **verdict.to_json()}
+    return await _move(equipment, vault, job, tip, merged)
+
+
+async def _move(
+    equipment: Equipment, vault: Vault, job: Job, tip: str, merged: Merged
+) -> Record | None:
+    match await vault.land(job.run.landed_on, tip, merged.commit):
+        case Landed():
+            return _landed(merged.commit, job.run.landed_on)
+        case Moved(None):
+            return _refused(f"the branch `{job.run.landed_on}` was deleted")
+        case Moved():
+            return None
+        case Refused(reason) if job.run.upstream == job.run.repository:
+            return await _aside(equipment, vault, job, merged, reason)
+        case Refused(reason):
+            return _refused(f"the upstream refused the push: {reason}")
+
+
+async def _aside(
+    equipment: Equipment, vault: Vault, job: Job, merged: Merged, reason: str
+) -> Record:
+    """Keep the result on a branch of its own, where the checked-out one cannot move along."""
+    branch = landing_branch(job.run.id)
+    if branch == job.run.landed_on:
+        return _refused(f"the repository refused the push: {reason}")
+    try:
+        await vault.publish(branch, merged.commit, await vault.upstream_tip(branch))
+    except GitError as error:
+        return _refused(f"the repository refused the push: {error.message}")
+    note = (
+        f"`{job.run.target}` was left alone, since {reason}. The result is on `{branch}`: "
+        f"git merge {branch}"
+    )
+    forge = equipment.forge(job.run)
+    await forge.comment(job.status.proposal, f"Landed on `{branch}`, since {reason}.")
+    await forge.close(job.status.proposal)
+    return {**_landed(merged.commit, branch), "moved_note": note}
+
+
+def _landed(commit: str, branch: str) -> Record:
+    return {"outcome": "landed", "commit": commit, "landed_on": branch}
+
+
+def _refused(explanation: str) -> Record:
+    return {"outcome": "refused", "explanation": explanation}

@@ -1,0 +1,221 @@
+"""Propose a verified change as a pull request, have it reviewed, and clean up behind it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable
+
+from sqlalchemy.orm import Session
+
+from commandcenter.core.agent import Outcome, Prompt, Report, Role, Usage
+from commandcenter.core.change import Change
+from commandcenter.core.check import Judgement, Verdict
+from commandcenter.core.errors import GitError, WorkspaceError, WorldError
+from commandcenter.core.forge import ProposalState, Review, StatusState
+from commandcenter.core.prompt import DIFF_MAX, review_prompt
+from commandcenter.core.publication import branch_name, proposal_body, proposal_title
+from commandcenter.core.run import EventKind, Phase, Reason
+from commandcenter.core.verdict import InvalidVerdict, parse_verdict
+from commandcenter.core.workspace import Workspace, WorkspaceKey
+from commandcenter.stages.asking import Question, ask
+from commandcenter.stages.equipment import Equipment
+from commandcenter.stages.job import Job, Record, load, workspaces
+from commandcenter.store import views
+from commandcenter.system.vault import Vault
+
+CHECKS_CONTEXT = "commandcenter/checks"
+
+
+async def propose(equipment: Equipment, run: str, task: str, number: int) -> Record:
+    """Push a try's commit to its branch and open or update its pull request: {number, url}."""
+    job = await load(equipment, run, task, number)
+    vault = await equipment.vaults.open(job.run.upstream)
+    branch = branch_name(run, job.task)
+    await vault.publish(branch, job.attempt.head, await _expected(vault, job, branch))
+    verdict, change, usage = await equipment.database.transact(_evidence, job)
+    forge = equipment.forge(job.run)
+    proposal = await forge.propose(
+        head_branch=branch,
+        base_branch=job.run.landed_on,
+        title=proposal_title(job.task),
+        body=proposal_body(job.plan, job.task, change, verdict, usage, run=run, number=number),
+    )
+    if proposal.head != job.attempt.head:
+        raise WorldError(f"Pull request #{proposal.number} does not show {job.attempt.head} yet.")
+    await forge.set_status(
+        job.attempt.head,
+        context=CHECKS_CONTEXT,
+        state=StatusState.SUCCESS,
+        description=_checks_words(verdict),
+    )
+    return {"number": proposal.number, "url": proposal.url}
+
+
+async def _expected(vault: Vault, job: Job, branch: str) -> str | None:
+    """Return where the branch may be now: nowhere, or at a commit that this task made."""
+    tip = await vault.upstream_tip(branch)
+    if tip is None or tip in job.heads:
+        return tip
+    raise GitError(
+        f"The branch {branch} holds a commit that is not CommandCenter's ({tip[:12]}).",
+        hint="Somebody pushed to it: move that work elsewhere, and retry the task.",
+    )
+
+
+def _evidence(session: Session, job: Job) -> tuple[Verdict, Change, Usage]:
+    key = (job.run.id, job.task.id, job.attempt.number)
+    checked = views.last_event_of(session, *key, EventKind.TASK_CHECKED)
+    captured = views.last_event_of(session, *key, EventKind.TASK_CAPTURED)
+    assert checked is not None
+    assert captured is not None
+    data = captured.data
+    change = Change(
+        base=data["base"],
+        head=data["head"],
+        tree=data["tree"],
+        files=tuple(data["files"]),
+        insertions=data["insertions"],
+        deletions=data["deletions"],
+        notes=tuple(data["notes"]),
+    )
+    usage = Usage(data["input_tokens"], data["output_tokens"], cost_usd=data["cost_usd"])
+    return Verdict.from_json(checked.data), change, usage
+
+
+def _checks_words(verdict: Verdict) -> str:
+    if verdict.judgement is Judgement.UNVERIFIED:
+        return "Unverified: the plan gives no check."
+    return f"{len(verdict.receipts)} checks passed on tree {verdict.tree[:12]}."
+
+
+async def review(equipment: Equipment, run: str, task: str, number: int) -> Record:
+    """Have a second agent review the pull request; publish its verdict.
+
+    Returns the review's JSON with {decision, problem, published, tokens and cost}; `decision` is
+    `none` without a reviewer and `invalid` when it gave no valid verdict twice.
+    """
+    job = await load(equipment, run, task, number)
+    profile = job.options.review
+    if profile is None:
+        return _reviewed({"decision": "none", "summary": "no reviewer is configured"}, ())
+    vault = await equipment.vaults.open(job.run.upstream)
+    opened = workspaces(equipment, job).open(
+        job.workspace(f"review-{number}"), vault=vault.path, commit=job.attempt.head
+    )
+    async with opened as workspace:
+        found, reports = await _verdict(equipment, vault, job, workspace)
+    usages = tuple(report.usage for report in reports)
+    if isinstance(found, InvalidVerdict):
+        return _reviewed({"decision": "invalid", "problem": found.problem}, usages)
+    published = await equipment.forge(job.run).review(job.status.proposal, found)
+    return _reviewed({**found.to_json(), "published": published}, usages)
+
+
+def _reviewed(record: Record, usages: tuple[Usage, ...]) -> Record:
+    costs = [usage.cost_usd for usage in usages if usage.cost_usd is not None]
+    return {
+        "problem": "",
+        "summary": "",
+        **record,
+        "input_tokens": sum(usage.input_tokens for usage in usages),
+        "output_tokens": sum(usage.output_tokens for usage in usages),
+        "cost_usd": sum(costs) if costs else None,
+    }
+
+
+async def _verdict(
+    equipment: Equipment, vault: Vault, job: Job, workspace: Workspace
+) -> tuple[Review | InvalidVerdict, tuple[Report, ...]]:
+    """Ask, and ask once more when the answer is no verdict."""
+    profile = job.options.review
+    assert profile is not None
+    verdict, _, _ = await equipment.database.transact(_evidence, job)
+    diff = await vault.diff_text(job.attempt.base, job.attempt.head, bytes_max=DIFF_MAX)
+    problem, reports = "", []
+    for turn in (1, 2):
+        text = review_prompt(
+            job.plan, job.task, diff=diff, receipts=verdict.receipts, problem=problem
+        )
+        session = uuid.uuid5(uuid.NAMESPACE_URL, f"{job.workspace('review')}/{turn}")
+        question = Question(
+            name=f"review-{turn}",
+            phase=Phase.REVIEWING,
+            profile=profile,
+            prompt=Prompt(text, Role.REVIEW, str(session)),
+            details={
+                "round": job.attempt.review_rounds + 1,
+                "feedback": problem,
+                "diff": diff,
+            },
+        )
+        report = await ask(equipment, job, workspace, question)
+        reports.append(report)
+        if report.outcome in (Outcome.TRY_AGAIN, Outcome.STOPPED):
+            raise WorkspaceError(f"The reviewer was interrupted ({report.reason}).")
+        found = _judged(report, job, profile.name)
+        if isinstance(found, Review):
+            return found, tuple(reports)
+        problem = found.problem
+    return InvalidVerdict(problem), tuple(reports)
+
+
+def _judged(report: Report, job: Job, reviewer: str) -> Review | InvalidVerdict:
+    if report.outcome is not Outcome.DONE:
+        return InvalidVerdict(f"the reviewer failed ({report.reason}): {report.text[-300:]}")
+    return parse_verdict(report.result, commit=job.attempt.head, reviewer=reviewer)
+
+
+async def proposal_ended(equipment: Equipment, run: str, number: int) -> bool:
+    """Say whether a pull request was merged or closed."""
+    record = await equipment.database.transact(views.read_run, run)
+    proposal = await equipment.forge(record).proposal(number)
+    return proposal.state is not ProposalState.OPEN
+
+
+async def settle(equipment: Equipment, run: str, task: str, number: int) -> Record:
+    """Remove what an ended task leaves: branch, open pull request, workspaces, pin.
+
+    Its commits stay in the vault. Returns {problems}: what could not be removed, in sentences.
+    """
+    job = await load(equipment, run, task, number)
+    vault = await equipment.vaults.open(job.run.upstream)
+    problems = [
+        *await _tried("its pull request", _close(equipment, job)),
+        *await _tried("its branch", _delete_branch(vault, job)),
+        *await _tried("its workspaces", _remove_workspaces(equipment, job)),
+        *await _tried("its pin", vault.unpin(job.pin)),
+    ]
+    return {"problems": problems}
+
+
+async def _tried(what: str, removal: Awaitable[None]) -> list[str]:
+    try:
+        await removal
+    except WorldError as error:
+        return [f"{what} could not be cleaned up: {error.message}"]
+    return []
+
+
+async def _close(equipment: Equipment, job: Job) -> None:
+    status = job.status
+    if not status.proposal or status.reason is Reason.MERGED:
+        return
+    forge = equipment.forge(job.run)
+    if (await forge.proposal(status.proposal)).state is not ProposalState.OPEN:
+        return
+    words = f"Not merged: {status.explanation or status.state.value}."
+    await forge.comment(status.proposal, words)
+    await forge.close(status.proposal)
+
+
+async def _delete_branch(vault: Vault, job: Job) -> None:
+    branch = branch_name(job.run.id, job.task)
+    tip = await vault.upstream_tip(branch)
+    if tip in job.heads and tip is not None:
+        await vault.delete_branch(branch, tip)
+
+
+async def _remove_workspaces(equipment: Equipment, job: Job) -> None:
+    kind = workspaces(equipment, job)
+    for generation in range(1, job.attempt.generation + 1):
+        await kind.remove(WorkspaceKey(job.run.id, job.task.id, generation, "work"))

@@ -1,0 +1,162 @@
+"""Verify: run the checks on exactly one captured tree, outside the agent's reach."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import hashlib
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from commandcenter.core.check import Check, Found, Receipt, Verdict, judge
+from commandcenter.core.plan import FileOp
+from commandcenter.core.workspace import Command, Completed, Ended
+from commandcenter.settings import ProjectCheck
+from commandcenter.stages.equipment import Equipment
+from commandcenter.stages.job import Job, Record, load, workspaces
+from commandcenter.system.vault import Vault
+
+WORDS_MAX = 4_000
+COMMAND_NOT_FOUND = (126, 127)
+
+
+@dataclass(frozen=True)
+class _Planned:
+    check: Check
+    own: bool
+    """The task's own verification: it must pass, whatever it did on the base."""
+
+
+async def verify(equipment: Equipment, run: str, task: str, number: int) -> Record:
+    """Check the tree that a try captured; returns the verdict with {changed, evident}."""
+    job = await load(equipment, run, task, number)
+    vault = await equipment.vaults.open(job.run.upstream)
+    files = await vault.diff_files(job.attempt.base, job.commit)
+    verdict = await check_tree(equipment, vault, job, job.commit, files)
+    return {
+        **verdict.to_json(),
+        "changed": bool(files),
+        "evident": not files and await _evident(vault, job),
+    }
+
+
+async def check_tree(
+    equipment: Equipment, vault: Vault, job: Job, commit: str, files: Sequence[str]
+) -> Verdict:
+    """Return the verdict on a commit's tree, which changes `files`."""
+    tree = await vault.tree_of(commit)
+    receipts = []
+    for index, planned in enumerate(_planned(job, equipment.checks, files), 1):
+        purpose = f"check-{commit[:10]}-{index}"
+        receipt = await _run(equipment, vault, job, planned.check, commit, tree, purpose)
+        if receipt.found is Found.FAILED and not planned.own:
+            receipt = await _compared(equipment, vault, job, planned.check, receipt, index)
+        receipts.append(receipt)
+    return judge(tree, receipts)
+
+
+def _planned(
+    job: Job, project: Sequence[ProjectCheck], files: Sequence[str]
+) -> tuple[_Planned, ...]:
+    own = [_Planned(Check(command, command), own=True) for command in job.task.commands]
+    shared = [
+        _Planned(Check(command, command), own=False)
+        for command in job.plan.defaults.verify
+        if command not in job.task.commands
+    ]
+    configured = [
+        _Planned(Check(each.name, _scoped(each, matching), each.timeout_s), own=False)
+        for each in project
+        if (matching := _matching(each, files)) is not None
+    ]
+    return (*own, *shared, *configured)
+
+
+def _matching(check: ProjectCheck, files: Sequence[str]) -> list[str] | None:
+    """Return the changed files that a check is about; None when it has nothing to look at."""
+    if not check.files:
+        return list(files)
+    matching = [
+        path
+        for path in files
+        if fnmatch.fnmatchcase(path, check.files)
+        or fnmatch.fnmatchcase(Path(path).name, check.files)
+    ]
+    return matching or None
+
+
+def _scoped(check: ProjectCheck, files: Sequence[str]) -> str:
+    return check.command.replace("{files}", shlex.join(files))
+
+
+async def _run(
+    equipment: Equipment,
+    vault: Vault,
+    job: Job,
+    check: Check,
+    commit: str,
+    tree: str,
+    purpose: str,
+) -> Receipt:
+    opened = workspaces(equipment, job).open(
+        job.workspace(purpose), vault=vault.path, commit=commit
+    )
+    command = Command(("/bin/sh", "-c", check.command), timeout_s=check.timeout_s)
+    async with opened as workspace:
+        completed = await workspace.run("check", command)
+        digest = await asyncio.to_thread(_digest, completed.log)
+    return Receipt(
+        check=check.name,
+        command=check.command,
+        tree=tree,
+        found=_found(completed),
+        exit_code=completed.exit_code,
+        duration_s=round(completed.duration_s, 3),
+        log_sha256=digest,
+        words=_words(completed),
+    )
+
+
+def _found(completed: Completed) -> Found:
+    if completed.ended is not Ended.EXITED or completed.exit_code in COMMAND_NOT_FOUND:
+        return Found.NOT_RUN
+    return Found.PASSED if completed.exit_code == 0 else Found.FAILED
+
+
+def _words(completed: Completed) -> str:
+    printed = (completed.stdout[-WORDS_MAX:] + b"\n" + completed.stderr[-WORDS_MAX:]).strip()
+    words = printed.decode(errors="replace").replace("\0", "")
+    if completed.ended is not Ended.EXITED:
+        words += f"\n[ended: {completed.ended.value} after {completed.duration_s:.0f} s]"
+    return words[-WORDS_MAX:]
+
+
+def _digest(log: Path) -> str:
+    digest = hashlib.sha256()
+    for name in ("stdout", "stderr"):
+        with (log / name).open("rb") as stream:
+            while chunk := stream.read(2**20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+async def _compared(
+    equipment: Equipment, vault: Vault, job: Job, check: Check, receipt: Receipt, index: int
+) -> Receipt:
+    """Tell a check that failed before apart from one that this change broke."""
+    base = job.attempt.base
+    tree = await vault.tree_of(base)
+    purpose = f"check-base-{index}"
+    before = await _run(equipment, vault, job, check, base, tree, purpose)
+    if before.found is not Found.FAILED:
+        return receipt
+    return Receipt(**{**vars(receipt), "found": Found.FAILED_ON_BASE})
+
+
+async def _evident(vault: Vault, job: Job) -> bool:
+    """Say whether the files that the task is to create are all there."""
+    wanted = [use.path for use in job.task.files if use.op in (FileOp.CREATE, FileOp.TEST)]
+    found = [await vault.ref(f"{job.commit}:{path}") for path in wanted]
+    return bool(found) and all(found)

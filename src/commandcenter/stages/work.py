@@ -1,0 +1,149 @@
+"""Work: provision a workspace, let the agent act in it, capture what it made."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+from sqlalchemy.orm import Session
+
+from commandcenter.core.agent import Outcome, Prompt, Report, Role
+from commandcenter.core.attempt import Attempt
+from commandcenter.core.change import Change
+from commandcenter.core.errors import CaptureRefused
+from commandcenter.core.prompt import continued_prompt, work_prompt
+from commandcenter.core.publication import branch_name, commit_message, landed_line
+from commandcenter.core.run import Phase, Reason, State
+from commandcenter.core.workspace import Contents
+from commandcenter.stages.asking import Question, ask
+from commandcenter.stages.equipment import BOT, Equipment
+from commandcenter.stages.job import Job, Record, load, workspaces
+from commandcenter.store import facts, views
+from commandcenter.system.capture import capture
+from commandcenter.system.vault import Vault, task_ref
+
+LANDED_MAX = 40
+
+
+async def work(equipment: Equipment, run: str, task: str, number: int) -> Record:
+    """Run the agent of one try and capture its result.
+
+    Returns {outcome, reason, words, refused, head, tree, captured?}. A second call attaches to
+    the first one's agent, or finds its result.
+    """
+    job = await load(equipment, run, task, number)
+    vault = await equipment.vaults.open(job.run.upstream)
+    job = await _based(equipment, vault, job)
+    await vault.pin(job.pin, job.attempt.base)
+    opened = workspaces(equipment, job).open(
+        job.work_key, vault=vault.path, commit=job.attempt.base, keep=True
+    )
+    async with opened as workspace:
+        report = await ask(equipment, job, workspace, await _question(equipment, job))
+        return await _capture(equipment, vault, job, report, workspace.contents())
+
+
+async def _based(equipment: Equipment, vault: Vault, job: Job) -> Job:
+    """Choose base and conversation, and store them before anything is made from them."""
+    if job.attempt.base:
+        return job
+    base = await vault.fetch(job.run.landed_on)
+    attempt = replace(job.attempt, base=base, session=str(uuid.uuid4()))
+    await equipment.database.transact(_store, job, attempt)
+    return replace(job, attempt=attempt)
+
+
+def _store(session: Session, job: Job, attempt: Attempt) -> None:
+    facts.save_attempt(session, job.run.id, job.task.id, attempt)
+
+
+async def _question(equipment: Equipment, job: Job) -> Question:
+    attempt = job.attempt
+    resume = await equipment.database.transact(_continues, job)
+    if resume:
+        text = continued_prompt(attempt.feedback)
+    else:
+        landed = await equipment.database.transact(_landed, job)
+        text = work_prompt(job.plan, job.task, landed=landed, feedback=attempt.feedback)
+    return Question(
+        name=f"try-{attempt.number}",
+        phase=Phase.WORKING,
+        profile=job.options.work,
+        prompt=Prompt(text, Role.WORK, attempt.session, resume),
+        details={
+            "round": attempt.review_rounds + 1,
+            "feedback": attempt.feedback,
+        },
+    )
+
+
+def _continues(session: Session, job: Job) -> bool:
+    """Say whether an earlier try of the same generation began this conversation."""
+    if job.attempt.number == 1:
+        return False
+    last = views.read_attempt(session, job.run.id, job.task.id, job.attempt.number - 1)
+    return last.generation == job.attempt.generation
+
+
+def _landed(session: Session, job: Job) -> tuple[str, ...]:
+    merged = [
+        status.id
+        for status in views.tasks(session, job.run.id)
+        if status.state is State.COMPLETED and status.reason is Reason.MERGED
+    ]
+    tasks = [job.plan.task(each) for each in merged[-LANDED_MAX:]]
+    return tuple(landed_line(task, [use.path for use in task.files]) for task in tasks)
+
+
+async def _capture(
+    equipment: Equipment, vault: Vault, job: Job, report: Report, contents: Contents
+) -> Record:
+    record: Record = {
+        "outcome": report.outcome.value,
+        "reason": report.reason,
+        "words": report.text[-4000:],
+        "refused": False,
+    }
+    if report.outcome in (Outcome.STOPPED, Outcome.TRY_AGAIN):
+        return record
+    try:
+        change = await capture(
+            equipment.git,
+            vault,
+            contents,
+            job.attempt.base,
+            ref=task_ref(job.run.id, job.task.id, job.attempt.number),
+            message=commit_message(job.run.id, job.task, job.attempt.number),
+            author=BOT,
+            committer=BOT,
+            date=job.date,
+        )
+    except CaptureRefused as refusal:
+        return {**record, "refused": True, "words": refusal.message}
+    return {
+        **record,
+        "head": change.head,
+        "tree": change.tree,
+        "captured": _captured(job, change, report),
+    }
+
+
+def _captured(job: Job, change: Change, report: Report) -> Record:
+    usage = report.usage
+    return {
+        "branch": branch_name(job.run.id, job.task),
+        "base": change.base,
+        "head": change.head,
+        "tree": change.tree,
+        "files": list(change.files),
+        "insertions": change.insertions,
+        "deletions": change.deletions,
+        "notes": list(change.notes),
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "requests": usage.requests,
+        "cost_usd": usage.cost_usd,
+        "turns": report.turns,
+        "claim": report.text[-2000:],
+    }
