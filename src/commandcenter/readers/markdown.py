@@ -16,6 +16,8 @@ from mdit_py_plugins.front_matter import front_matter_plugin
 
 _LABEL = re.compile(r"\s*(\*\*|__|\*|_)([^*_`]{1,60}?)(:?)\1\s*(:?)(?:\s+|$)(.*)", re.DOTALL)
 _SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
+_SPAN_MAX = 10_000
+"""Code spans are looked for in so many characters of one block, for the sake of time."""
 _PREFIX = re.compile(r"^(?:\s*(?:>|[-*+]\s|\d{1,9}[.)]\s))*\s*")
 
 
@@ -203,12 +205,12 @@ def text_lines(block: Block) -> list[Line]:
 
 def spans(text: str) -> list[str]:
     """Return the contents of the code spans in a text, in order."""
-    return [_inner(found[2]) for found in _SPAN.finditer(text)]
+    return [_inner(found[2]) for found in _SPAN.finditer(text[:_SPAN_MAX])]
 
 
 def without_spans(text: str, mark: str = "") -> str:
     """Return a text with each code span replaced by a mark."""
-    return _SPAN.sub(lambda _: mark, text)
+    return _SPAN.sub(lambda _: mark, text[:_SPAN_MAX]) + text[_SPAN_MAX:]
 
 
 def _inner(text: str) -> str:

@@ -16,15 +16,119 @@ _SHELLS = {"bash", "sh", "shell", "zsh", "console", "shell-session", "shellsessi
 _NOTHING = re.compile(r"(none|n/?a|-|–|—|nothing)\.?", re.IGNORECASE)
 
 _BARE = frozenset(
-    """awk basename bash bats black bun bundle bzip2 cargo cat cd chmod cmake cmp composer cp ctest
-    curl cut date deno df diff dirname docker dotnet du echo egrep env eslint fgrep file find flake8
-    gcc g++ git go gofmt gradle grep head helm id isort java javac jest jq just kubectl ls make mix
-    mkdir mvn mypy nix node nox npm npx perl php phpunit pip pip3 playwright pnpm poetry pre-commit
-    prettier printf psql pwd pylint pyright pytest python python3 rake realpath rg rspec ruby ruff
-    rustc sed sh sha256sum shellcheck sort sqlite3 stat swift tail tar terraform test tox tr tree
-    tsc uniq uv uvx vitest wc which xargs yarn yq zig zsh""".split()
+    {
+        "awk",
+        "basename",
+        "bash",
+        "bats",
+        "black",
+        "bun",
+        "bundle",
+        "bzip2",
+        "cargo",
+        "cat",
+        "cd",
+        "chmod",
+        "cmake",
+        "cmp",
+        "composer",
+        "cp",
+        "ctest",
+        "curl",
+        "deno",
+        "df",
+        "diff",
+        "dirname",
+        "docker",
+        "dotnet",
+        "du",
+        "echo",
+        "egrep",
+        "env",
+        "eslint",
+        "fgrep",
+        "find",
+        "flake8",
+        "gcc",
+        "g++",
+        "false",
+        "git",
+        "go",
+        "gofmt",
+        "gradle",
+        "grep",
+        "head",
+        "helm",
+        "isort",
+        "java",
+        "javac",
+        "jest",
+        "jq",
+        "kubectl",
+        "ls",
+        "make",
+        "mkdir",
+        "mvn",
+        "mypy",
+        "nix",
+        "node",
+        "nox",
+        "npm",
+        "npx",
+        "perl",
+        "php",
+        "phpunit",
+        "pip",
+        "pip3",
+        "playwright",
+        "pnpm",
+        "poetry",
+        "pre-commit",
+        "prettier",
+        "printf",
+        "psql",
+        "pwd",
+        "pylint",
+        "pyright",
+        "pytest",
+        "python",
+        "python3",
+        "rake",
+        "realpath",
+        "rg",
+        "rspec",
+        "ruby",
+        "ruff",
+        "rustc",
+        "sed",
+        "sh",
+        "sha256sum",
+        "shellcheck",
+        "sort",
+        "sqlite3",
+        "stat",
+        "swift",
+        "tail",
+        "tar",
+        "terraform",
+        "test",
+        "tox",
+        "tr",
+        "true",
+        "tsc",
+        "uniq",
+        "uv",
+        "uvx",
+        "vitest",
+        "wc",
+        "xargs",
+        "yarn",
+        "yq",
+        "zig",
+        "zsh",
+    }
 )
-_ALONE = frozenset("make mypy nox pytest tox".split())
+_ALONE = frozenset({"false", "make", "mypy", "nox", "pytest", "tox", "true"})
 _VERBS = {
     "bundle": "exec install",
     "cargo": "build check test clippy fmt run bench doc",
@@ -33,9 +137,7 @@ _VERBS = {
     "dotnet": "build test run format",
     "git": "status diff log fsck",
     "go": "build test vet run fmt generate list",
-    "just": "test check lint build",
     "make": "all build check ci clean fmt format install lint test tests typecheck verify",
-    "mix": "test format compile",
     "npm": "test ci run install build",
     "nox": "",
     "pnpm": "test run build lint",
@@ -44,13 +146,119 @@ _VERBS = {
     "yarn": "test run build lint",
 }
 _SENTENCE = frozenset(
-    """a an and any are as be been but by can cannot correctly could do does each error errors every
-    exist exists fail fails failing file files has have if is it its must no nor not of only or
-    output outputs pass passed passes present print prints raise raises return returned returns
-    runs should shows shown succeed succeeds successfully sure that the their then there these
-    this to valid was were when will with without work works""".split()
+    {
+        "a",
+        "an",
+        "and",
+        "any",
+        "are",
+        "as",
+        "be",
+        "been",
+        "but",
+        "by",
+        "can",
+        "cannot",
+        "correctly",
+        "could",
+        "do",
+        "does",
+        "each",
+        "error",
+        "errors",
+        "every",
+        "exist",
+        "exists",
+        "fail",
+        "fails",
+        "failing",
+        "file",
+        "files",
+        "has",
+        "have",
+        "if",
+        "is",
+        "it",
+        "its",
+        "must",
+        "no",
+        "nor",
+        "not",
+        "of",
+        "only",
+        "or",
+        "output",
+        "outputs",
+        "pass",
+        "passed",
+        "passes",
+        "present",
+        "print",
+        "prints",
+        "raise",
+        "raises",
+        "return",
+        "returned",
+        "returns",
+        "runs",
+        "should",
+        "shows",
+        "shown",
+        "succeed",
+        "succeeds",
+        "successfully",
+        "sure",
+        "that",
+        "the",
+        "their",
+        "then",
+        "there",
+        "these",
+        "this",
+        "to",
+        "valid",
+        "was",
+        "were",
+        "when",
+        "will",
+        "with",
+        "accepts",
+        "allows",
+        "builds",
+        "compiles",
+        "completes",
+        "contains",
+        "creates",
+        "displays",
+        "equals",
+        "finds",
+        "finishes",
+        "found",
+        "gives",
+        "handles",
+        "includes",
+        "lists",
+        "loads",
+        "matches",
+        "produces",
+        "remains",
+        "reports",
+        "responds",
+        "says",
+        "starts",
+        "supports",
+        "yields",
+        "installed",
+        "required",
+        "without",
+        "work",
+        "works",
+    }
 )
-_ARGUMENT = re.compile(r"""^-|[/._=*$:<>|"'\d\[\]]""")
+_ARGUMENT = re.compile(r"""^-{1,2}[A-Za-z]|[/*=$<>|"']|[\w-]\.[A-Za-z]\w*$""")
+_READERS = frozenset({"cat", "ls", "wc"})
+"""Programs that no sentence begins with: one plain word after them is a file."""
+_BARE_MAX = 2_000
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=\S*")
 _PROGRAM = re.compile(r"(\./|\.\./|[a-z0-9_.-]+/)[\w./-]+|[a-z][a-z0-9_.+-]*")
 
@@ -173,6 +381,7 @@ def _quoted(text: str) -> str | None:
     """Return the command of an item with one code span, if the rest says no more than 'run it'."""
     found = spans(text)
     before, _, after = without_spans(text, "\0").partition("\0")
+    after = " ".join(f".{after}.".split())[1:-1]
     if len(found) != 1 or not (not before.strip() or _LEAD.fullmatch(before.strip() + " ")):
         return None
     remark = _REMARK.fullmatch(after)
@@ -194,16 +403,16 @@ def _program(text: str, *, whole: bool) -> bool:
     if not words:
         return False
     first = words[0]
-    if first in _BARE or first.startswith("./"):
+    if len(words) == 1:
+        return first in _ALONE or first.startswith("./")
+    if first in _BARE or first.startswith("./") or first in ("!", "[", "[["):
         return True
-    if first in ("!", "[", "[["):
-        return len(words) > 1
-    return whole and len(words) > 1 and bool(_PROGRAM.fullmatch(first))
+    return whole and bool(_PROGRAM.fullmatch(first)) and not _sentence(words)
 
 
 def _bare(text: str) -> bool:
     """Say whether text without code spans is a command: a known program and its arguments."""
-    if "\n" in text or not _splits(text):
+    if "\n" in text or len(text) > _BARE_MAX or not _splits(text):
         return False
     words = text.split()
     while words and _ASSIGNMENT.fullmatch(words[0]):
@@ -214,12 +423,18 @@ def _bare(text: str) -> bool:
     if not rest:
         return words[0] in _ALONE or words[0].startswith("./")
     outside = re.sub(r"""(["']).*?\1""", "", text).split()[1:]
-    if any(word.rstrip(",.;:").casefold() in _SENTENCE for word in outside):
+    if _sentence(outside):
         return False
     if rest[-1] not in (".", "..") and rest[-1].endswith((".", "!", "?", ":")):
         return False
+    if len(rest) == 1 and words[0] in _READERS:
+        return True
     verbs = _VERBS.get(words[0], "").split()
     return rest[0] in verbs or any(_ARGUMENT.search(word) for word in rest)
+
+
+def _sentence(words: list[str]) -> bool:
+    return any(word.rstrip(",.;:").casefold() in _SENTENCE for word in words)
 
 
 def _splits(text: str) -> bool:
