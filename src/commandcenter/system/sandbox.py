@@ -123,7 +123,9 @@ class _Sources:
         return str(Path(STAGING, self.name(path), *rest) if self.staged else Path(path, *rest))
 
 
-def spec(bubblewrap: Bubblewrap, sandbox: Sandbox, command: Command) -> bytes:
+def spec(
+    bubblewrap: Bubblewrap, sandbox: Sandbox, command: Command, *, grace_s: float = GRACE_S
+) -> bytes:
     """Return the `spec.json` by which the shim runs `command` in `sandbox`."""
     sources = _Sources(staged=os.geteuid() == 0)
     argv = _argv(bubblewrap, sandbox, command, sources)
@@ -137,7 +139,7 @@ def spec(bubblewrap: Bubblewrap, sandbox: Sandbox, command: Command) -> bytes:
         "timeout_s": command.timeout_s,
         "idle_s": command.idle_s,
         "output_bytes_max": command.output_bytes_max,
-        "grace_s": GRACE_S,
+        "grace_s": grace_s,
     }
     return json.dumps(content).encode()
 

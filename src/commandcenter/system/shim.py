@@ -14,6 +14,7 @@ every command.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import json
@@ -41,8 +42,11 @@ EXITED, TIMED_OUT, IDLE, OUTPUT_LIMIT, STOPPED, FAILED = (
 )
 """How it ended: the values of `core.workspace.Ended`, and `failed`: it never started."""
 
+_SET_CHILD_SUBREAPER = 36
 _NEW_MOUNT_NAMESPACE = 0x00020000
 _NOSUID, _NODEV, _BIND, _RECURSIVE, _PRIVATE = 0x2, 0x4, 0x1000, 0x4000, 0x40000
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def main(run: str) -> None:
@@ -57,6 +61,7 @@ def main(run: str) -> None:
         spec = json.load(file)
     supervisor = Supervisor(spec, wake)
     try:
+        adopt_orphans()
         if spec["stage"]:
             stage(**spec["stage"])
         supervisor.start()
@@ -116,6 +121,7 @@ class Supervisor:
                 if reader:
                     reader(descriptor)
             self._enforce(time.monotonic())
+        _reap_adopted()
 
     def give_up(self, problem: str) -> None:
         """End everything at once, because we cannot go on."""
@@ -251,26 +257,34 @@ class Supervisor:
                 self.init_gone = True
 
 
+def adopt_orphans() -> None:
+    """Become the parent of what bubblewrap leaves, so that no zombie is left to the machine.
+
+    Its first process outlives it for a moment, and not every container has an init that reaps.
+    """
+    _checked(_libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
+
+
+def _reap_adopted() -> None:
+    try:
+        while True:
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        pass
+
+
 def stage(at: str, binds: list[tuple[str, str, bool]], overlay: dict[str, Any] | None) -> None:
     """Mount every source below the folder `at`, in a mount namespace of our own.
 
     An unprivileged bubblewrap reaches them there even when they lie in a folder of root's, and no
     mount can be left behind on the host: the kernel drops the namespace with its last process.
     """
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def checked(result: int, what: str) -> None:
-        if result:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), what)
 
     def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
         raw = (os.fsencode(source), os.fsencode(target), kind.encode(), flags, os.fsencode(options))
-        checked(libc.mount(*raw), f"mount {kind or 'bind'} {source}")
+        _checked(_libc.mount(*raw), f"mount {kind or 'bind'} {source}")
 
-    checked(libc.unshare(_NEW_MOUNT_NAMESPACE), "unshare")
+    _checked(_libc.unshare(_NEW_MOUNT_NAMESPACE), "unshare")
     mount("none", "/", "", _RECURSIVE | _PRIVATE)
     mount("tmpfs", at, "tmpfs", _NOSUID | _NODEV, "mode=0711,size=1m")
     for source, name, is_folder in binds:
@@ -285,6 +299,12 @@ def stage(at: str, binds: list[tuple[str, str, bool]], overlay: dict[str, Any] |
         mount(
             "overlay", f"{at}/{overlay['name']}", "overlay", _NOSUID | _NODEV, _options(at, overlay)
         )
+
+
+def _checked(result: int, what: str) -> None:
+    if result:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), what)
 
 
 def _options(at: str, overlay: dict[str, Any]) -> str:

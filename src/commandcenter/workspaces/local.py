@@ -65,6 +65,7 @@ class Local:
         extra_read_only: tuple[Path, ...] = (),
         extra_path: tuple[str, ...] = (),
         rungs: tuple[Rung, ...] = ("overlay", "checkout"),
+        grace_s: float = sandbox.GRACE_S,
     ) -> None:
         """Keep everything below `root`, which must not be an overlay itself.
 
@@ -74,10 +75,12 @@ class Local:
             extra_read_only: host folders that every command finds at their own place.
             extra_path: folders inside that come first on the PATH.
             rungs: what to try, best first.
+            grace_s: how long a command may take to end after TERM.
         """
         self._root = root
         self._git = git
         self._rungs = rungs
+        self._grace_s = grace_s
         self._extra = tuple(Bind(path, str(path)) for path in extra_read_only)
         self._path = extra_path
         self._bases = Bases(root / "bases", git)
@@ -148,9 +151,11 @@ class Local:
         folder = self._folder(key)
         _make_folders(folder, key)
         checkout, contents = await self._checkout(means.rung, folder, vault, commit)
-        return LocalWorkspace(
-            folder, means.bubblewrap, self._sandbox(folder, checkout, vault), contents, self._keeps
-        )
+        phrase = self._phrase(means, self._sandbox(folder, checkout, vault))
+        return LocalWorkspace(folder, contents, phrase, self._keeps)
+
+    def _phrase(self, means: _Means, place: Sandbox) -> Callable[[Command], bytes]:
+        return lambda command: sandbox.spec(means.bubblewrap, place, command, grace_s=self._grace_s)
 
     def _keeps(self) -> bool:
         return self._detached
@@ -231,9 +236,8 @@ class Local:
         checkout = _overlay(folder, base) if means.rung == "overlay" else _owned(folder / "tree")
         place = self._sandbox(folder, checkout, vault=folder)
         _made(folder / "objects")
-        workspace = LocalWorkspace(
-            folder, means.bubblewrap, place, Contents(None, None), self._keeps
-        )
+        phrase = self._phrase(means, place)
+        workspace = LocalWorkspace(folder, Contents(None, None), phrase, self._keeps)
         done = await workspace.run("probe", _PROBE)
         said = done.stderr.decode(errors="replace").strip()
         return None if done.ok else said or f"a trial command {done.ended.value}"
@@ -245,22 +249,27 @@ class LocalWorkspace:
     def __init__(
         self,
         folder: Path,
-        bubblewrap: Bubblewrap,
-        place: Sandbox,
         contents: Contents,
+        spec: Callable[[Command], bytes],
         keeps: Callable[[], bool],
     ) -> None:
-        """Use the folders that `Local` made; `keeps` says whether cancelling leaves a run alone."""
+        """Use the folders that `Local` made.
+
+        Args:
+            folder: of this workspace.
+            contents: what `contents` returns.
+            spec: phrases a command for the shim.
+            keeps: says whether cancelling leaves a run alone.
+        """
         self._folder = folder
-        self._bubblewrap = bubblewrap
-        self._sandbox = place
         self._contents = contents
+        self._spec = spec
         self._keeps = keeps
 
     @property
     def gateway(self) -> Path:
         """Host folder in which commands with model access find `model.sock`."""
-        return self._sandbox.gateway
+        return self._folder / "gateway"
 
     async def run(self, name: str, command: Command, *, on_line: OnLine | None = None) -> Completed:
         """Run, attach or return the recorded end; see `core.workspace.Workspace`.
@@ -302,7 +311,7 @@ class LocalWorkspace:
         # "perhaps not synced", and that matters only after a power cut.
         removal.empty(self._folder / "work")
         _fill_channel(self._folder / "channel", command)
-        return run.start(sandbox.spec(self._bubblewrap, self._sandbox, command), command.stdin)
+        return run.start(self._spec(command), command.stdin)
 
     async def _follow(self, run: RunFolder, pidfd: int, on_line: OnLine | None) -> Completed:
         try:

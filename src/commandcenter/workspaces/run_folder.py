@@ -72,7 +72,7 @@ class RunFolder:
 
     async def attach(self) -> int | None:
         """Return a pidfd of the shim that looks after this run, or None when there is none."""
-        while (pid := self._owner()) is not None:  # noqa: ASYNC110 - a lock file tells no one
+        while (pid := self._owner()) is not None:
             if pid:
                 with suppress(ProcessLookupError):
                     pidfd = os.pidfd_open(pid)
@@ -92,7 +92,7 @@ class RunFolder:
         gone = asyncio.ensure_future(process.wait(pidfd))
         try:
             with _lines(self.path / "stdout", on_line) as look:
-                while not gone.done():
+                while not gone.done():  # noqa: ASYNC110 - it looks at a file, no one tells
                     await asyncio.wait({gone}, timeout=_LOOK_S if on_line else None)
                     while look():
                         await asyncio.sleep(0)
