@@ -221,5 +221,5 @@ def _newest(logs: Sequence[Log]) -> Log:
 def _text(log: Log, *, offset: int, tail: int | None) -> Iterator[bytes]:
     try:
         return text.piece(log.path, offset=offset, tail=tail)
-    except FileNotFoundError as error:
+    except OSError as error:
         raise HTTPException(HTTPStatus.GONE, "This log has been removed.") from error

@@ -14,7 +14,7 @@ def piece(path: Path, *, offset: int, tail: int | None) -> Iterator[bytes]:
     """Return a file's bytes from `offset` to its present end, or its last `tail` bytes.
 
     Raises:
-        FileNotFoundError: at once, not while reading.
+        OSError: it is gone, or a link; at once, not while reading.
     """
     file = open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")  # noqa: SIM115
     end = os.fstat(file.fileno()).st_size
