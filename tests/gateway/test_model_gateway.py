@@ -285,6 +285,7 @@ async def test_the_model_list_and_the_first_knock_are_answered(tmp_path: Path) -
     async with served(tmp_path, HELLO) as on, client(on.path) as session:
         knock = await session.head("/")
         models = await session.get("/v1/models?limit=9")
+        await models.read()
         statuses = knock.status, models.status
 
     assert statuses == (200, 200)
@@ -298,6 +299,30 @@ async def test_a_request_larger_than_the_bound_is_refused_unread(tmp_path: Path)
 
     assert answer.split()[1] == b"413"
     assert on.server.requests == []
+
+
+async def test_a_request_of_unknown_length_is_refused(tmp_path: Path) -> None:
+    head = b"POST /v1/messages HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with served(tmp_path, HELLO) as on:
+        answer = await raw(on.path, head)
+
+    assert answer.split()[1] == b"411"
+    assert on.server.requests == []
+
+
+async def test_an_agent_that_leaves_in_the_middle_of_its_question_hurts_nobody(
+    tmp_path: Path,
+) -> None:
+    head = b"POST /v1/messages HTTP/1.1\r\nHost: m\r\nContent-Length: 1000000\r\n\r\n{"
+    async with served(tmp_path, HELLO) as on:
+        _, writer = await asyncio.open_unix_connection(str(on.path))
+        writer.write(head)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        answer = await post(on.path, asking("TASK:hello"))
+
+    assert answer.status == 200
 
 
 async def test_a_large_prompt_passes_whole(tmp_path: Path) -> None:
@@ -343,6 +368,7 @@ async def test_closing_ends_what_still_streams(tmp_path: Path) -> None:
         await on.gateway.aclose()
         with pytest.raises(aiohttp.ClientError):
             await answer.content.read()
+        answer.close()
 
     assert list(tmp_path.iterdir()) == []
 

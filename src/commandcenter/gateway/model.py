@@ -7,7 +7,6 @@ through as it comes, and counts what each attempt uses.
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import re
@@ -132,22 +131,18 @@ class ModelGateway:
         if credential is None:
             self._note(key, 401)
             return _error(_no_credential(self._provider.name))
-        body = await _body(request)
-        if isinstance(body, _Refused):
-            return _error(body)
-        return await self._forward(key, request, body, credential)
+        if unbounded := _unbounded(request):
+            return _error(unbounded)
+        return await self._forward(key, request, credential)
 
     async def _forward(
-        self,
-        key: str,
-        request: web.BaseRequest,
-        body: bytes,
-        credential: ApiKey | SubscriptionToken,
+        self, key: str, request: web.BaseRequest, credential: ApiKey | SubscriptionToken
     ) -> web.StreamResponse:
         assert self._client is not None
         url = URL(self._provider.base_url.rstrip("/") + request.raw_path, encoded=True)
         headers = authenticated(_passed_in(request.headers), credential)
-        content = io.BytesIO(body) if body else None  # plain bytes would go out in one long write
+        # Passed on as it comes: held here, a few of the largest would be all our memory.
+        content = request.content if request.content_length else None
         try:
             upstream = await self._client.request(
                 request.method, url, data=content, headers=headers, allow_redirects=False
@@ -248,16 +243,13 @@ def _unreachable(provider: Provider, error: Exception) -> _Refused:
     return _Refused(502, f"The model provider `{provider.name}` cannot be reached: {why}")
 
 
-async def _body(request: web.BaseRequest) -> bytes | _Refused:
-    too_large = _Refused(413, f"The request is larger than {BODY_BYTES_MAX // 2**20} MiB.")
+def _unbounded(request: web.BaseRequest) -> _Refused | None:
+    """Return why this body is not taken: it has no declared length, or is too long."""
+    if request.method == "POST" and request.content_length is None:
+        return _Refused(411, "A request to the model gateway must state its Content-Length.")
     if (request.content_length or 0) > BODY_BYTES_MAX:
-        return too_large
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > BODY_BYTES_MAX:
-            return too_large
-    return bytes(body)
+        return _Refused(413, f"The request is larger than {BODY_BYTES_MAX // 2**20} MiB.")
+    return None
 
 
 def _passed_in(headers: Mapping[str, str]) -> dict[str, str]:
@@ -267,6 +259,8 @@ def _passed_in(headers: Mapping[str, str]) -> dict[str, str]:
         for name, value in headers.items()
         if name.lower() in _PASSED_IN or name.lower().startswith(_PASSED_IN_FAMILIES)
     }
+    if length := headers.get("content-length"):
+        passed["content-length"] = length
     # A compressed answer could not be metered as it passes.
     return {**passed, "accept-encoding": "identity"}
 

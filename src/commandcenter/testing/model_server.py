@@ -470,7 +470,8 @@ class ModelServer:
         seen.scenario, seen.turn = picked.scenario.name, picked.number
         fault = self._fault(picked, asked)
         if fault is not None and fault.hang:
-            await self._hang(seen, request)
+            await self._hang(request)
+            return self._error(seen, 503, "nobody waits any more", {})
         if fault is not None and fault.status:
             return self._error(seen, fault.status, fault.message, fault.headers)
         try:
@@ -481,7 +482,6 @@ class ModelServer:
     def _error(
         self, seen: SeenRequest, status: int, message: str, headers: Mapping[str, str]
     ) -> Response:
-        seen.complete = True
         seen.ended.set()
         told = {name: str(value) for name, value in headers.items()}
         return JSONResponse(self._wire.error(status, message), status, headers=told)
@@ -495,7 +495,7 @@ class ModelServer:
         self._struck[strike] += 1
         return fault
 
-    async def _hang(self, seen: SeenRequest, request: Request) -> None:
+    async def _hang(self, request: Request) -> None:
         """Give no answer until the client leaves or the server closes."""
         closing = asyncio.create_task(self._closing.wait())
         leaving = asyncio.create_task(_left(request))
@@ -504,7 +504,6 @@ class ModelServer:
         finally:
             closing.cancel()
             leaving.cancel()
-            seen.ended.set()
 
     def _answer(
         self, seen: SeenRequest, asked: Conversation, reply: Reply, fault: Fault | None

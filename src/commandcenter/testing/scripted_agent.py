@@ -262,7 +262,7 @@ def _print(operation: Operation) -> bool:
 def _flood(operation: Operation) -> bool:
     left, line = int(operation.words[0]), b"flood " * 170 + b"\n"
     while left > 0:
-        left -= os.write(1, line[:left])
+        left -= os.write(1, line if left > len(line) else line[-left:])
     return True
 
 
@@ -347,7 +347,7 @@ def _content(task: Task, path: Path) -> str:
     if path.suffix == ".json":
         return json.dumps({"made_by": "scripted agent", "task": task.title}, indent=2) + "\n"
     if path.suffix == ".md":
-        return f"# {task.title}\n\nWritten by the scripted agent.\n"
+        return f"# {task.title}\n\n<!-- {note} -->\n"
     mark, end = _comment(path)
     heading = f"{mark}{note}{end}\n"
     if path.suffix != ".py":
