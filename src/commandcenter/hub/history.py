@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from commandcenter.core.errors import GitError
 from commandcenter.hub.records import HubRepository
@@ -19,6 +20,9 @@ PATCH_CHARACTERS_MAX = 400_000
 COMMITS_MAX = 250
 _OUTPUT_BYTES_MAX = 32 * 2**20
 _KNOWN_MAX = 1000
+
+R = TypeVar("R")
+_Known = dict[tuple[str, str], R]
 
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 # What git-check-ref-format(1) forbids in a branch name.
@@ -91,6 +95,16 @@ class ChangedFile:
     """The hunks; None when there are none, for binary files, and when they are too long."""
 
 
+@dataclass(frozen=True)
+class Size:
+    """How large a change is."""
+
+    commits: int
+    insertions: int
+    deletions: int
+    files: int
+
+
 class Method(StrEnum):
     """How a pull request lands."""
 
@@ -130,7 +144,9 @@ class History:
 
     repository: HubRepository
     git: Git
-    _known_mergeable: dict[tuple[str, str], bool] = field(default_factory=dict)
+    _merge_bases: _Known[str | None] = field(default_factory=dict)
+    _mergeable: _Known[bool] = field(default_factory=dict)
+    _sizes: _Known[Size] = field(default_factory=dict)
 
     async def tips(self, branches: Iterable[str]) -> dict[str, str]:
         """Return the commit of each of these branches that exists."""
@@ -162,10 +178,7 @@ class History:
 
     async def merge_base(self, one: str, other: str) -> str | None:
         """Return the best common ancestor, if the histories have one."""
-        result = await self._run("merge-base", one, other, check=False)
-        if result.exit_code > 1:
-            raise _failed("merge-base", result)
-        return result.text.partition("\n")[0] or None
+        return await _remembered(self._merge_bases, (one, other), self._find_merge_base)
 
     async def arrival(self, commit: str, base: str) -> str:
         """Return the commit of the base's first-parent line that brought `commit` in."""
@@ -187,9 +200,9 @@ class History:
         )  # fmt: skip
         return tuple(reversed(list(_commits_in(listed.stdout))))
 
-    async def count_commits(self, base: str, head: str) -> int:
-        """Return how many commits `head` has that `base` lacks."""
-        return int((await self._run("rev-list", "--count", f"{base}..{head}")).text)
+    async def size(self, base: str, head: str) -> Size:
+        """Return how much `head` changed since it left `base`."""
+        return await _remembered(self._sizes, (base, head), self._measure)
 
     async def diff(self, base: str, head: str) -> str:
         """Return what `head` changed since it left `base`, as one unified diff."""
@@ -214,12 +227,7 @@ class History:
         common = await self.merge_base(base, head)
         if common in (None, base):
             return common is not None
-        key = (base, head)
-        if key not in self._known_mergeable:
-            if len(self._known_mergeable) >= _KNOWN_MAX:
-                self._known_mergeable.clear()
-            self._known_mergeable[key] = await self._merges(base, head)
-        return self._known_mergeable[key]
+        return await _remembered(self._mergeable, (base, head), self._merges)
 
     async def landed(self, landing: Landing) -> str | None:
         """Write the commit that lands it, on no branch yet; None when there is a conflict."""
@@ -257,6 +265,23 @@ class History:
         )
         rows = [line.rsplit(" ", 2) for line in _text(listed.stdout).splitlines()]
         return [(ref, tip) for ref, tip, kind in rows if kind == "commit"]
+
+    async def _find_merge_base(self, one: str, other: str) -> str | None:
+        result = await self._run("merge-base", one, other, check=False)
+        if result.exit_code > 1:
+            raise _failed("merge-base", result)
+        return result.text.partition("\n")[0] or None
+
+    async def _measure(self, base: str, head: str) -> Size:
+        counted = await self._run("rev-list", "--count", f"{base}..{head}")
+        lines = (await self._diff_tree("--numstat", base, head)).text.splitlines()
+        changes = [line.split("\t", 2)[:2] for line in lines]
+        return Size(
+            commits=int(counted.text),
+            insertions=sum(int(added) for added, _ in changes if added != "-"),
+            deletions=sum(int(removed) for _, removed in changes if removed != "-"),
+            files=len(changes),
+        )
 
     async def _diff_tree(self, *args: str) -> GitResult:
         *options, base, head = args
@@ -344,6 +369,18 @@ class History:
             check=check,
             output_bytes_max=_OUTPUT_BYTES_MAX,
         )
+
+
+async def _remembered(
+    known: _Known[R], pair: tuple[str, str], find: Callable[[str, str], Awaitable[R]]
+) -> R:
+    """Return what is so of two commits, asking git once: it can never change."""
+    if pair not in known:
+        answer = await find(*pair)
+        if len(known) >= _KNOWN_MAX:
+            known.clear()
+        known[pair] = answer
+    return known[pair]
 
 
 def open_history(repository: HubRepository, git: Git) -> History:

@@ -81,16 +81,6 @@ class MergeOrder:
     message: str | None
 
 
-@dataclass(frozen=True)
-class Size:
-    """How large a pull request is."""
-
-    commits: int
-    insertions: int
-    deletions: int
-    files: int
-
-
 @dataclass
 class Pulls:
     """The pull requests of one repository. All instances of it share git and the records."""
@@ -216,16 +206,6 @@ class Pulls:
     async def statuses(self, commit: str) -> tuple[CommitStatus, ...]:
         """Return the statuses of a commit, newest first."""
         return await self._do(self.records.statuses, self.repository.key, commit)
-
-    async def size(self, pull: PullRequest) -> Size:
-        """Return how large it is."""
-        files = await self.history.files(pull.base, pull.head)
-        return Size(
-            commits=await self.history.count_commits(pull.base, pull.head),
-            insertions=sum(file.insertions for file in files),
-            deletions=sum(file.deletions for file in files),
-            files=len(files),
-        )
 
     async def mergeable(self, pull: PullRequest) -> bool | None:
         """Say whether it merges without conflict; None once it has ended."""
@@ -393,10 +373,11 @@ class Pulls:
         self, head_branch: str, base_branch: str, *, head: str, base: str
     ) -> None:
         """Refuse when the head has nothing that the base lacks."""
-        if await self.history.merge_base(base, head) is None:
+        common = await self.history.merge_base(base, head)
+        if common is None:
             words = f"The {head_branch} branch has no history in common with {base_branch}"
             refuse_validation("PullRequest", "head", words)
-        if await self.history.contains(base, head):
+        if common == head:
             words = f"No commits between {base_branch} and {head_branch}"
             refuse_validation("PullRequest", "head", words)
 

@@ -272,7 +272,7 @@ async def _whole(call: Call, pull: PullRequest) -> wire.Json:
         pull,
         call.links,
         mergeable=await call.pulls.mergeable(pull),
-        size=await call.pulls.size(pull),
+        size=await call.pulls.history.size(pull.base, pull.head),
         comments=len(await call.pulls.comments(pull.number)),
         line_comments=len(await call.pulls.line_comments(pull.number)),
     )

@@ -17,8 +17,7 @@ from commandcenter.core.pull_request import (
     PullRequest,
     PullReview,
 )
-from commandcenter.hub.history import ChangedFile, Commit, Signature
-from commandcenter.hub.pulls import Size
+from commandcenter.hub.history import ChangedFile, Commit, Signature, Size
 from commandcenter.hub.records import HubRepository
 from commandcenter.hub.refusal import RefusalError
 

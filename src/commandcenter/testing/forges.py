@@ -6,6 +6,8 @@ Subclass `ForgeSuite` in a test module that has a fixture `ground`:
         \"\"\"The adapter against the embedded forge.\"\"\"
 """
 
+# ruff: noqa: D102 - the name of a test is its promise
+
 from __future__ import annotations
 
 import asyncio
@@ -600,9 +602,7 @@ class ForgeSuite:
 
         proposal = await _propose(ground, "task-1", body="ü" * 70_000)
         await ground.forge.comment(proposal.number, "x" * 70_000)
-        await ground.forge.review(
-            proposal.number, Review(head, Decision.REVISE, "long " * 20_000)
-        )
+        await ground.forge.review(proposal.number, Review(head, Decision.REVISE, "long " * 20_000))
 
         assert len(proposal.body) == 65_536
         assert "was cut" in proposal.body[-100:]
