@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -325,6 +326,20 @@ class BatchStatus:
     state: State
     tasks: tuple[TaskStatus, ...]
     depends_on: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Log:
+    """One stream that a command of a task printed."""
+
+    task: str
+    attempt: int
+    name: str
+    """Which command: `try-1`, `review-1`, `check-...`."""
+    stream: str
+    """`stdout` or `stderr`."""
+    path: Path
+    size_bytes: int
 
 
 class Health(StrEnum):

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from commandcenter.core.attempt import Bounds
 from commandcenter.core.errors import InputError
-from commandcenter.core.run import State, TaskStatus
+from commandcenter.core.run import Reason, State, TaskStatus, satisfied
 from commandcenter.flow import merge_queue, review, task
 from commandcenter.flow.engine import Engine
 from commandcenter.flow.sweep import Sweep
@@ -100,7 +100,7 @@ class Flow:
 
     def _retry(self, session: Session, run: str, task_id: str | None) -> None:
         statuses = views.tasks(session, run)
-        chosen = _to_retry(statuses, task_id)
+        chosen = _to_retry(statuses, views.edges(session, run), task_id)
         if not chosen:
             raise InputError(
                 "There is nothing to retry: no task failed, was skipped or was cancelled.",
@@ -110,15 +110,33 @@ class Flow:
         self._transitions.schedule(session, run, ready)
 
 
-def _to_retry(statuses: Sequence[TaskStatus], task_id: str | None) -> tuple[str, ...]:
-    retryable = [
-        status
+def _to_retry(
+    statuses: Sequence[TaskStatus], edges: Sequence[tuple[str, str]], task_id: str | None
+) -> tuple[str, ...]:
+    """Return the tasks to open again, in order: all that did not make it, or one and its kin.
+
+    With one go the tasks that were skipped for want of it, if nothing else holds them back.
+    """
+    by_id = {status.id: status for status in statuses}
+    chosen = {
+        status.id
         for status in statuses
-        if status.state in (State.FAILED, State.CANCELLED)
-        or (status.state is State.SKIPPED and status.reason == "dependency")
-    ]
-    if task_id is None:
-        return tuple(status.id for status in retryable)
-    skipped = [status.id for status in retryable if status.state is State.SKIPPED]
-    named = [status.id for status in retryable if status.id == task_id]
-    return tuple(dict.fromkeys([*named, *skipped])) if named else ()
+        if status.state in (State.FAILED, State.CANCELLED) and task_id in (None, status.id)
+    }
+    if not chosen:
+        return ()
+    waits: dict[str, list[str]] = {}
+    for before, after in edges:
+        waits.setdefault(after, []).append(before)
+    for _ in statuses:
+        more = {
+            status.id
+            for status in statuses
+            if status.id not in chosen
+            and status.reason is Reason.DEPENDENCY
+            and all(b in chosen or satisfied(by_id[b]) for b in waits.get(status.id, ()))
+        }
+        if not more:
+            break
+        chosen |= more
+    return tuple(status.id for status in statuses if status.id in chosen)

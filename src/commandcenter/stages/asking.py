@@ -53,6 +53,7 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
         before = equipment.gateway.usage(key)
         completed = await workspace.run(question.name, command, on_line=live.line)
         metered = _difference(equipment.gateway.usage(key), before)
+    equipment.logs.keep(job.run.id, job.task.id, job.attempt.number, question.name, completed)
     report = agent.report(completed, workspace.result("result.json"))
     return replace(report, usage=_merged(report.usage, metered))
 

@@ -11,8 +11,8 @@ from commandcenter.core.forge import Forge
 from commandcenter.core.workspace import Workspaces
 from commandcenter.gateway.model import ModelGateway
 from commandcenter.settings import ProjectCheck
+from commandcenter.stages.logs import Logs
 from commandcenter.store.database import Database
-from commandcenter.store.views import RunRecord
 from commandcenter.system.git import Git
 from commandcenter.system.vault import Identity, Vault
 
@@ -51,11 +51,12 @@ class Equipment:
     vaults: Vaults
     workspaces: Mapping[str, Workspaces]
     gateway: ModelGateway
-    forge: Callable[[RunRecord], Forge]
-    """Returns the forge that holds a run's pull requests."""
+    forge: Callable[[str, str], Forge]
+    """Returns the forge that holds the pull requests of an upstream and target branch."""
     slots: asyncio.Semaphore
     """Agent runs at one time."""
     checks: tuple[ProjectCheck, ...]
+    logs: Logs
     now_ms: Callable[[], int]
     program: Callable[[str], Path | None]
     """Finds a program of the host by name or path."""

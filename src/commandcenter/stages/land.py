@@ -27,7 +27,9 @@ async def land(equipment: Equipment, run: str, task: str, number: int) -> Record
         tip = await vault.fetch(job.run.landed_on)
         if await vault.is_ancestor(job.attempt.head, tip):
             return _landed(tip, job.run.landed_on)
-        state = (await equipment.forge(job.run).proposal(job.status.proposal)).state
+        state = (
+            await equipment.forge(job.run.upstream, job.run.target).proposal(job.status.proposal)
+        ).state
         if state is ProposalState.CLOSED:
             return {"outcome": "closed"}
         if not job.options.auto_merge:
@@ -90,7 +92,7 @@ async def _aside(
         f"`{job.run.target}` was left alone, since {reason}. The result is on `{branch}`: "
         f"git merge {branch}"
     )
-    forge = equipment.forge(job.run)
+    forge = equipment.forge(job.run.upstream, job.run.target)
     await forge.comment(job.status.proposal, f"Landed on `{branch}`, since {reason}.")
     await forge.close(job.status.proposal)
     return {**_landed(merged.commit, branch), "moved_note": note}

@@ -33,7 +33,7 @@ async def propose(equipment: Equipment, run: str, task: str, number: int) -> Rec
     branch = branch_name(run, job.task)
     await vault.publish(branch, job.attempt.head, await _expected(vault, job, branch))
     verdict, change, usage = await equipment.database.transact(_evidence, job)
-    forge = equipment.forge(job.run)
+    forge = equipment.forge(job.run.upstream, job.run.target)
     proposal = await forge.propose(
         head_branch=branch,
         base_branch=job.run.landed_on,
@@ -107,7 +107,9 @@ async def review(equipment: Equipment, run: str, task: str, number: int) -> Reco
     usages = tuple(report.usage for report in reports)
     if isinstance(found, InvalidVerdict):
         return _reviewed({"decision": "invalid", "problem": found.problem}, usages)
-    published = await equipment.forge(job.run).review(job.status.proposal, found)
+    published = await equipment.forge(job.run.upstream, job.run.target).review(
+        job.status.proposal, found
+    )
     return _reviewed({**found.to_json(), "published": published}, usages)
 
 
@@ -168,7 +170,7 @@ def _judged(report: Report, job: Job, reviewer: str) -> Review | InvalidVerdict:
 async def proposal_ended(equipment: Equipment, run: str, number: int) -> bool:
     """Say whether a pull request was merged or closed."""
     record = await equipment.database.transact(views.read_run, run)
-    proposal = await equipment.forge(record).proposal(number)
+    proposal = await equipment.forge(record.upstream, record.target).proposal(number)
     return proposal.state is not ProposalState.OPEN
 
 
@@ -200,7 +202,7 @@ async def _close(equipment: Equipment, job: Job) -> None:
     status = job.status
     if not status.proposal or status.reason is Reason.MERGED:
         return
-    forge = equipment.forge(job.run)
+    forge = equipment.forge(job.run.upstream, job.run.target)
     if (await forge.proposal(status.proposal)).state is not ProposalState.OPEN:
         return
     words = f"Not merged: {status.explanation or status.state.value}."

@@ -107,6 +107,7 @@ async def _run(
     async with opened as workspace:
         completed = await workspace.run("check", command)
         digest = await asyncio.to_thread(_digest, completed.log)
+        equipment.logs.keep(job.run.id, job.task.id, job.attempt.number, purpose, completed)
     return Receipt(
         check=check.name,
         command=check.command,

@@ -38,6 +38,7 @@ class NewRun:
     repository: str
     upstream: str
     target: str
+    landed_on: str
     mode: str
     options: Mapping[str, Any]  # Any: JSON, shape owned by `service`
     notes: tuple[str, ...]
@@ -70,7 +71,7 @@ def insert_run(
             "repository": run.repository,
             "upstream": run.upstream,
             "target": run.target,
-            "landed_on": run.target,
+            "landed_on": run.landed_on,
             "mode": run.mode,
             "options": json.dumps(run.options),
             "notes": json.dumps(run.notes),

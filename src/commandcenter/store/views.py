@@ -156,6 +156,23 @@ def unsettled_tasks(session: Session, run: str) -> int:
     return session.execute(query).scalar_one()
 
 
+def settling_tasks(session: Session, run: str) -> int:
+    """Return how many ended tasks are still being cleaned up."""
+    query = (
+        sa.select(sa.func.count())
+        .select_from(schema.tasks)
+        .where(schema.tasks.c.run == run, schema.tasks.c.unsettled)
+        .where(schema.tasks.c.state.in_(_ENDED))
+    )
+    return session.execute(query).scalar_one()
+
+
+def edges(session: Session, run: str) -> tuple[tuple[str, str], ...]:
+    """Return the edges of a run: (task before, task after)."""
+    query = sa.select(schema.edges.c.before, schema.edges.c.after).where(schema.edges.c.run == run)
+    return tuple((row.before, row.after) for row in session.execute(query))
+
+
 def active_runs(session: Session) -> tuple[str, ...]:
     """Return the ids of the runs that have not ended."""
     query = sa.select(schema.runs.c.id).where(schema.runs.c.ended_ms == 0)

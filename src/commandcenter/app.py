@@ -1,0 +1,299 @@
+"""The composition root: settings in, a running service out. No logic."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import ASGIApp
+
+from commandcenter.core.attempt import Bounds
+from commandcenter.core.errors import AlreadyRunning, InputError
+from commandcenter.core.forge import Forge
+from commandcenter.core.workspace import Workspaces
+from commandcenter.flow import Flow
+from commandcenter.forges import repository_of
+from commandcenter.forges.github import GitHub
+from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken
+from commandcenter.gateway.model import ModelGateway
+from commandcenter.hub import HubRepository, create_hub
+from commandcenter.service import Service
+from commandcenter.service.doctor import Doctor, find_program
+from commandcenter.settings import Settings
+from commandcenter.stages import Stages
+from commandcenter.stages.equipment import Equipment, Vaults
+from commandcenter.stages.logs import Logs
+from commandcenter.store import database
+from commandcenter.store.hub import HubStore
+from commandcenter.system.git import Git
+from commandcenter.workspaces.local import Local
+
+HUB_OWNER = "commandcenter"
+HUB_USER = "commandcenter"
+HUB_PATH = "/hub"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service that works and answers."""
+
+    service: Service
+    url: str
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, *, host: str, port: int, api: Callable[[Service], ASGIApp]
+) -> AsyncIterator[Running]:
+    """Run a service on its data folder until the block ends; port 0 is any free one.
+
+    Raises:
+        AlreadyRunning: another live service owns the data folder.
+        InputError: the port is taken, or the data folder cannot be used.
+    """
+    with _owning(settings), _listening(host, port) as listening:
+        url = f"http://{_authority(host)}:{listening.getsockname()[1]}"
+        parts = _Parts(settings, url)
+        flow = parts.flow()
+        service = parts.service(flow)
+        web = Starlette(
+            routes=[Mount(HUB_PATH, parts.hub()), Mount("/", api(service))],
+        )
+        async with _served(web, listening):
+            await flow.start()
+            _announce(settings, url)
+            try:
+                yield Running(service, url)
+            finally:
+                _withdraw(settings)
+                await flow.stop()
+                await parts.aclose()
+
+
+@asynccontextmanager
+async def reading(settings: Settings) -> AsyncIterator[Service]:
+    """Give a service that only reads, for when none is running."""
+    _make_data_dir(settings)
+    parts = _Parts(settings, "")
+    try:
+        yield parts.service(None)
+    finally:
+        await parts.aclose()
+
+
+class _Parts:
+    """Everything that is made once, in the order in which it is needed."""
+
+    def __init__(self, settings: Settings, url: str) -> None:
+        self._settings = settings
+        self._url = url
+        path = settings.data_dir / "commandcenter.sqlite"
+        database.prepare_sqlite(path)
+        self._engine = database.open_engine(database.sqlite_url(path))
+        database.migrate(self._engine)
+        self._git = Git(user=settings.environ)
+        self._vaults = Vaults(self._git, settings.data_dir)
+        self._gateway = ModelGateway(_provider(settings))
+        self._program = find_program(settings)
+        self._token = _hub_token(settings)
+        self._forges: dict[str, Forge] = {}
+        self._repositories: dict[str, HubRepository] = {}
+        self._workspaces: dict[str, Workspaces] = {
+            "local": Local(
+                settings.data_dir / "workspaces",
+                self._git,
+                extra_read_only=settings.read_only,
+                extra_path=settings.path,
+            )
+        }
+        self._equipment = Equipment(
+            git=self._git,
+            database=database.Database(self._engine),
+            vaults=self._vaults,
+            workspaces=self._workspaces,
+            gateway=self._gateway,
+            forge=self.forge,
+            slots=asyncio.Semaphore(settings.workers),
+            checks=settings.checks,
+            logs=Logs(settings.data_dir / "logs"),
+            now_ms=lambda: time.time_ns() // 10**6,
+            program=self._program,
+        )
+
+    def flow(self) -> Flow:
+        budget = self._settings.budget
+        return Flow(
+            self._engine,
+            Stages(self._equipment),
+            now_ms=self._equipment.now_ms,
+            bounds=Bounds(budget.tries_max, budget.review_rounds_max, budget.stops_max),
+            workers=self._settings.workers,
+            poll_s=self._settings.poll_s,
+        )
+
+    def service(self, flow: Flow | None) -> Service:
+        doctor = Doctor(self._settings, self._git, self._workspaces, self._program)
+        return Service(self._settings, self._equipment, doctor, flow)
+
+    def hub(self) -> ASGIApp:
+        records = HubStore(self._engine)
+        return create_hub(records, self._repository, self._git, {self._token: HUB_USER})
+
+    def _repository(self, owner: str, name: str) -> HubRepository | None:
+        return self._repositories.get(name) if owner == HUB_OWNER else None
+
+    def forge(self, upstream: str, target: str) -> Forge:
+        if upstream not in self._forges:
+            self._forges[upstream] = self._open_forge(upstream, target)
+        return self._forges[upstream]
+
+    def _open_forge(self, upstream: str, target: str) -> Forge:
+        chosen = self._settings.forge
+        remote = repository_of(upstream)
+        if chosen.kind == "github" or (chosen.kind == "auto" and remote is not None):
+            token = self._settings.environ.get(chosen.github_token_variable, "")
+            if remote is None or not token:
+                raise InputError(
+                    f"Pull requests for {upstream} need GitHub, and a token for it.",
+                    hint=f'set {chosen.github_token_variable}, or kind = "hub" in [forge]',
+                )
+            return GitHub(chosen.github_api, remote.owner, remote.name, token)
+        name = _hub_name(upstream)
+        self._repositories[name] = HubRepository(
+            HUB_OWNER, name, _git_dir(Path(upstream)), default_branch=target
+        )
+        return GitHub(f"{self._url}{HUB_PATH}", HUB_OWNER, name, self._token)
+
+    async def aclose(self) -> None:
+        for forge in self._forges.values():
+            await forge.aclose()
+        await self._gateway.aclose()
+        self._vaults.close()
+        self._engine.dispose()
+
+
+def _provider(settings: Settings) -> Provider:
+    chosen = settings.providers[0]
+    key = settings.environ.get(chosen.api_key_variable, "")
+    token = settings.environ.get(chosen.token_variable, "")
+    credential = ApiKey(key) if key else SubscriptionToken(token) if token else None
+    return Provider(chosen.name, chosen.base_url, credential)
+
+
+def _hub_token(settings: Settings) -> str:
+    """Return the token of the hub's API, made once and readable by its owner alone."""
+    path = settings.data_dir / "hub-token"
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32))
+    return path.read_text()
+
+
+def _hub_name(upstream: str) -> str:
+    words = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(upstream.removesuffix(".git")).name).strip("-.")
+    return f"{words or 'repository'}-{hashlib.sha256(upstream.encode()).hexdigest()[:8]}"
+
+
+def _git_dir(upstream: Path) -> Path:
+    return upstream / ".git" if (upstream / ".git").is_dir() else upstream
+
+
+@contextlib.contextmanager
+def _owning(settings: Settings) -> Iterator[None]:
+    """Hold the data folder: the lock dies with us, so it never lies about who is alive."""
+    _make_data_dir(settings)
+    lock = os.open(settings.data_dir / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise AlreadyRunning(_announced(settings)) from None
+    else:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _make_data_dir(settings: Settings) -> None:
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InputError(
+            f"The data folder {settings.data_dir} cannot be made: {error.strerror}.",
+            hint="choose another one: --data-dir",
+        ) from error
+
+
+def _announce(settings: Settings, url: str) -> None:
+    path = settings.data_dir / "service.json"
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+    fresh.replace(path)
+
+
+def _withdraw(settings: Settings) -> None:
+    (settings.data_dir / "service.json").unlink(missing_ok=True)
+
+
+def _announced(settings: Settings) -> str:
+    try:
+        return str(json.loads((settings.data_dir / "service.json").read_text())["url"])
+    except (OSError, ValueError, KeyError):
+        return "an address it has not told yet"
+
+
+def _authority(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+            listening.listen(128)
+        except OSError as error:
+            raise InputError(
+                f"Port {port} of {host} cannot be used: {error.strerror}.",
+                hint="another program has it; choose another one with --port, or 0 for any",
+            ) from error
+        yield listening
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the caller."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def _served(web: ASGIApp, listening: socket.socket) -> AsyncIterator[None]:
+    config = uvicorn.Config(
+        web, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving

@@ -1,0 +1,434 @@
+"""Everything that a person may ask: submit, watch, cancel, retry. Every surface calls this."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from commandcenter import plugins
+from commandcenter.core.agent import Profile
+from commandcenter.core.errors import GitError, InputError, PlanRefused
+from commandcenter.core.plan import Done, Plan, edges, from_record, restrict, to_json
+from commandcenter.core.publication import landing_branch
+from commandcenter.core.run import (
+    BatchStatus,
+    Event,
+    Finding,
+    Log,
+    Phase,
+    Reason,
+    RunStatus,
+    Started,
+    State,
+    Submission,
+    TaskStatus,
+    overall,
+)
+from commandcenter.flow import Flow, NewRun
+from commandcenter.readers import PlanSource, ReadResult, read_plan
+from commandcenter.service.doctor import Doctor
+from commandcenter.settings import NO_REVIEW, Settings
+from commandcenter.stages.equipment import Equipment
+from commandcenter.stages.job import Options, parsed
+from commandcenter.store import facts, views
+from commandcenter.store.views import RunRecord
+from commandcenter.system.repository import Repository, inspect_repository
+
+POLL_S = 0.15
+SETTLING_S = 60.0
+LOCAL_WORDS = ("local", "parallel", "worktree", "sequential")
+"""Words that name the local mode; V3 and its successors knew several."""
+
+
+class Service:
+    """One service on one data folder."""
+
+    def __init__(
+        self, settings: Settings, equipment: Equipment, doctor: Doctor, flow: Flow | None
+    ) -> None:
+        """Without a `flow` it only reads: nothing works on the runs that are in progress."""
+        self._settings = settings
+        self._equipment = equipment
+        self._doctor = doctor
+        self._flow = flow
+        self._database = equipment.database
+
+    async def submit(self, submission: Submission) -> Started:
+        """Check everything that can be checked, then start a run.
+
+        Raises:
+            InputError: the plan, the repository, or what they need is not in order; nothing
+                was started or left behind.
+        """
+        flow = self._working()
+        result, plan_path = await self._read(submission)
+        plan = _accepted(result, plan_path)
+        restricted = restrict(plan, submission.start_batch, submission.end_batch)
+        repository = await inspect_repository(
+            self._equipment.git, _repository(submission, plan_path), into=submission.into or ""
+        )
+        options = self._options(submission, restricted.plan)
+        mode = self._mode(submission, restricted.plan)
+        await self._doctor.require(mode, options)
+        self._equipment.forge(repository.upstream, repository.target)
+        notes = [*restricted.notes, *_notes(repository, plan_path), *_unsupported(restricted.plan)]
+        run = await self._prepared(restricted.plan, plan_path, repository, mode, options, notes)
+        await flow.submit(run)
+        warnings = [str(each) for each in result.diagnostics] + notes
+        return Started(
+            run.record.id,
+            "started",
+            tuple(_number(batch.id) for batch in restricted.plan.batches),
+            tuple(warnings),
+        )
+
+    def _working(self) -> Flow:
+        if self._flow is None:
+            raise InputError(
+                "No service is running on this data folder.", hint="start one: commandcenter serve"
+            )
+        return self._flow
+
+    async def _read(self, submission: Submission) -> tuple[ReadResult, str]:
+        if submission.plan is not None:
+            text = to_json(from_record(dict(submission.plan)))
+            return read_plan(PlanSource(text, "plan.json")), ""
+        if not submission.plan_path:
+            raise InputError("No plan was named.", hint="give `plan_path`, or a `plan`")
+        path = _found(submission)
+        try:
+            content = await asyncio.to_thread(path.read_bytes)
+        except OSError as error:
+            raise InputError(f"The plan {path} cannot be read: {error.strerror}.") from error
+        return await asyncio.to_thread(read_plan, PlanSource(content, str(path))), str(path)
+
+    def _options(self, submission: Submission, plan: Plan) -> Options:
+        work = self._work_profile(submission, plan)
+        review = self._review_profile(submission, plan)
+        timeout_s = plan.defaults.limits.timeout_s
+        if timeout_s is not None:
+            work = replace(work, limits=replace(work.limits, timeout_s=timeout_s))
+        for profile in filter(None, (work, review)):
+            plugins.agent(profile.agent)
+        return Options(work, review, submission.auto_merge)
+
+    def _work_profile(self, submission: Submission, plan: Plan) -> Profile:
+        if submission.agent_command:
+            return Profile("command", "shell", command=submission.agent_command)
+        name = submission.agent or plan.defaults.agent or self._settings.work
+        return self._settings.profile(name)
+
+    def _review_profile(self, submission: Submission, plan: Plan) -> Profile | None:
+        if submission.review_command:
+            return Profile("review-command", "shell", command=submission.review_command)
+        policy = plan.defaults.review
+        if submission.reviewer:
+            name = submission.reviewer
+        elif policy is not None:
+            name = policy.reviewer or self._settings.review
+            name = NO_REVIEW if policy.rounds == 0 else name
+        elif submission.agent_command:
+            # A bare command cannot be expected to answer by the review schema.
+            name = NO_REVIEW
+        else:
+            name = self._settings.review
+        return None if name == NO_REVIEW else self._settings.profile(name)
+
+    def _mode(self, submission: Submission, plan: Plan) -> str:
+        asked = submission.execution_mode
+        if asked is None:
+            modes = {batch.workspace.value for batch in plan.batches if batch.workspace}
+            if len(modes) > 1:
+                raise InputError(
+                    f"The plan asks for several modes: {', '.join(sorted(modes))}.",
+                    hint="say which one to use: --mode local",
+                )
+            asked = modes.pop() if modes else self._settings.mode
+        mode = "local" if asked in LOCAL_WORDS else asked
+        if mode not in self._equipment.workspaces:
+            known = ", ".join(sorted(self._equipment.workspaces))
+            raise InputError(
+                f"There is no mode `{asked}` in this installation.",
+                hint=f"modes are: {known}; choose one with --mode",
+            )
+        return mode
+
+    async def _prepared(
+        self,
+        plan: Plan,
+        plan_path: str,
+        repository: Repository,
+        mode: str,
+        options: Options,
+        notes: list[str],
+    ) -> NewRun:
+        run = f"exec_{secrets.token_hex(4)}"
+        landed_on = await self._landing(run, repository, notes)
+        record = facts.NewRun(
+            id=run,
+            plan=to_json(plan),
+            plan_path=plan_path,
+            title=plan.title,
+            repository=str(repository.root or repository.upstream),
+            upstream=repository.upstream,
+            target=repository.target,
+            landed_on=landed_on,
+            mode=mode,
+            options=options.to_json(),
+            notes=tuple(notes),
+        )
+        statuses = [_first_status(run, plan, n) for n in range(len(plan.tasks))]
+        return NewRun(record, statuses, [(e.on, e.task, e.why.value) for e in edges(plan)])
+
+    async def _landing(self, run: str, repository: Repository, notes: list[str]) -> str:
+        """Fetch the vault, and choose the branch that the run lands on."""
+        try:
+            vault = await self._equipment.vaults.open(repository.upstream)
+            tip = await vault.fetch(repository.target)
+            checked_out = repository.current_branch == repository.target
+            if repository.has_remote or not (checked_out and repository.dirty):
+                return repository.target
+            branch = landing_branch(run)
+            await vault.publish(branch, tip, None)
+        except GitError as error:
+            raise InputError(
+                f"The upstream {repository.upstream} cannot be used: {error.message}",
+                hint=error.hint or "`git fetch` and `git push` must work there",
+            ) from error
+        notes.append(
+            f"`{repository.target}` is checked out with uncommitted changes, so it is left alone. "
+            f"The result goes to `{branch}`: git merge {branch}"
+        )
+        return branch
+
+    async def runs(self) -> Sequence[RunStatus]:
+        """Return all runs, newest first."""
+        return await self._database.transact(self._runs)
+
+    def _runs(self, session: Session) -> tuple[RunStatus, ...]:
+        return tuple(self._status(session, record) for record in views.runs(session))
+
+    async def run(self, execution_id: str) -> RunStatus:
+        """Return one run.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
+        return await self._database.transact(self._run, execution_id)
+
+    def _run(self, session: Session, execution_id: str) -> RunStatus:
+        return self._status(session, views.read_run(session, execution_id))
+
+    def _status(self, session: Session, record: RunRecord) -> RunStatus:
+        tasks = self._tasks(session, record)
+        state = overall(tasks)
+        if not record.ended_ms and state.ended:
+            state = State.IN_PROGRESS  # branches and workspaces are still being cleaned up
+        recovering = self._flow is None and not record.ended_ms
+        current = next((t.batch for t in tasks if not t.state.ended), "")
+        return RunStatus(
+            execution_id=record.id,
+            status=state,
+            phase=Phase.RECOVERING if recovering else None,
+            title=record.title,
+            plan_path=record.plan_path,
+            repository=record.repository,
+            upstream=record.upstream,
+            target=record.target,
+            landed_on=record.landed_on,
+            execution_mode=record.mode,
+            auto_merge=Options.from_json(record.options).auto_merge,
+            current_batch=current,
+            tasks=tasks,
+            notes=record.notes,
+            started_ms=record.created_ms,
+            ended_ms=record.ended_ms,
+        )
+
+    def _tasks(self, session: Session, record: RunRecord) -> tuple[TaskStatus, ...]:
+        tasks = views.tasks(session, record.id)
+        if self._flow is not None:
+            return tasks
+        # Nobody holds the data folder, so nobody works on these.
+        return tuple(
+            replace(task, phase=Phase.RECOVERING) if task.state is State.IN_PROGRESS else task
+            for task in tasks
+        )
+
+    async def batches(self, execution_id: str) -> Sequence[BatchStatus]:
+        """Return the batches of a run with their tasks, in reading order."""
+        return await self._database.transact(self._batches, execution_id)
+
+    def _batches(self, session: Session, execution_id: str) -> tuple[BatchStatus, ...]:
+        record = views.read_run(session, execution_id)
+        by_batch: dict[str, list[TaskStatus]] = {}
+        for task in self._tasks(session, record):
+            by_batch.setdefault(task.batch, []).append(task)
+        return tuple(
+            BatchStatus(
+                run=execution_id,
+                id=batch.id,
+                title=batch.title,
+                ordinal=batch.ordinal,
+                state=overall(by_batch.get(batch.id, [])),
+                tasks=tuple(by_batch.get(batch.id, [])),
+                depends_on=tuple(reference.id for reference in batch.depends_on),
+            )
+            for batch in parsed(record.plan).batches
+        )
+
+    async def task(self, execution_id: str, number: str) -> TaskStatus:
+        """Return one task of a run.
+
+        Raises:
+            NotFound: there is no such run or task.
+        """
+        for task in (await self.run(execution_id)).tasks:
+            if task.id == number:
+                return task
+        return await self._database.transact(views.read_task, execution_id, number)
+
+    async def events(
+        self, execution_id: str | None, *, after: int = 0, limit: int = 1000
+    ) -> Sequence[Event]:
+        """Return the events of a run, or of all, after a position."""
+        return await self._database.transact(views.events, execution_id, after=after, limit=limit)
+
+    async def wait_for_events(
+        self, execution_id: str | None, *, after: int, timeout_s: float
+    ) -> Sequence[Event]:
+        """Return the events after a position as soon as there are any; none at the timeout."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            found = await self.events(execution_id, after=after)
+            if found or time.monotonic() >= deadline:
+                return found
+            await asyncio.sleep(POLL_S)
+
+    async def cancel(self, execution_id: str) -> RunStatus:
+        """Cancel what has not ended; a run that is over stays as it is."""
+        status = await self.run(execution_id)
+        if not status.ended_ms:
+            await self._working().cancel(execution_id)
+        return await self.run(execution_id)
+
+    async def retry(self, execution_id: str, task: str | None = None) -> RunStatus:
+        """Try failed, skipped and cancelled tasks again: one with what needs it, or all.
+
+        Raises:
+            InputError: there is nothing to retry.
+        """
+        flow = self._working()
+        if task is not None:
+            await self.task(execution_id, task)
+        await self._settled(execution_id, task)
+        await flow.retry(execution_id, task)
+        return await self.run(execution_id)
+
+    async def _settled(self, execution_id: str, task: str | None) -> None:
+        """Wait until ended tasks are cleaned up, so that a new try does not meet the old one."""
+        deadline = time.monotonic() + SETTLING_S
+        while await self._database.transact(views.settling_tasks, execution_id):
+            if time.monotonic() > deadline:
+                raise InputError(
+                    "The run's last tries are still being cleaned up.", hint="try again later"
+                )
+            await asyncio.sleep(POLL_S)
+
+    async def logs(
+        self, execution_id: str, *, task: str | None = None, attempt: int | None = None
+    ) -> Sequence[Log]:
+        """Return the logs of a run, a task or a try."""
+        tasks = (await self.run(execution_id)).tasks
+        if task is not None:
+            await self.task(execution_id, task)
+        wanted = tuple(each.id for each in tasks if task in (None, each.id))
+        return await asyncio.to_thread(self._equipment.logs.find, execution_id, wanted, attempt)
+
+    async def doctor(self) -> Sequence[Finding]:
+        """Return what is and is not in order on this machine."""
+        return await self._doctor.findings()
+
+
+def _accepted(result: ReadResult, path: str) -> Plan:
+    if result.plan is not None and result.ok:
+        return result.plan
+    errors = sum(each.is_error for each in result.diagnostics)
+    noun = "error" if errors == 1 else "errors"
+    raise PlanRefused(
+        f"The plan {path} has {errors} {noun}; nothing was started.",
+        result.diagnostics,
+        hint="mend them, and look again: commandcenter plan check PLAN",
+    )
+
+
+def _found(submission: Submission) -> Path:
+    """Return the plan's path: absolute, or below the caller's folder or the repository."""
+    named = Path(submission.plan_path or "").expanduser()
+    places = [submission.folder or os.getcwd(), submission.repository or ""]
+    candidates = [Path(place) / named for place in places if place]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate.resolve()
+    raise InputError(
+        f"Plan file not found: {named}", hint="give its absolute path, or look for a typing error"
+    )
+
+
+def _repository(submission: Submission, plan_path: str) -> str:
+    if submission.repository:
+        named = Path(submission.repository).expanduser()
+        below = Path(submission.folder or os.getcwd()) / named
+        return str(below) if below.is_dir() else submission.repository
+    if not plan_path:
+        raise InputError("No repository was named.", hint="give `repository`")
+    return str(Path(plan_path).parent)
+
+
+def _notes(repository: Repository, plan_path: str) -> list[str]:
+    if repository.dirty and repository.has_remote:
+        return ["Uncommitted changes in the checkout are left alone; no task sees them."]
+    return []
+
+
+def _unsupported(plan: Plan) -> list[str]:
+    """Name what the plan asks for that this version reads but does not apply."""
+    limits = plan.defaults.limits
+    notes = []
+    if limits.budget_usd is not None or limits.attempts is not None:
+        notes.append("The plan's limits on attempts and money are not applied in this version.")
+    for task in plan.tasks:
+        named = [label for label in ("agent", "review", "limits") if label in task.labels]
+        if named:
+            fields = ", ".join(named)
+            notes.append(f"Task {task.id}: the fields {fields} are not applied in this version.")
+    return notes
+
+
+def _first_status(run: str, plan: Plan, index: int) -> TaskStatus:
+    task = plan.tasks[index]
+    status = TaskStatus(run, task.id, task.title, task.batch, index)
+    if not task.done.settled:
+        return status
+    words = {
+        Done.DONE: "the plan says that it is done",
+        Done.SKIPPED: "the plan says to skip it",
+        Done.CANCELLED: "the plan says that it is cancelled",
+    }
+    return replace(
+        status,
+        state=State.SKIPPED,
+        reason=Reason.DONE_IN_PLAN,
+        explanation=words[task.done],
+    )
+
+
+def _number(batch: str) -> int | str:
+    return int(batch) if batch.isdecimal() else batch

@@ -1,0 +1,154 @@
+"""Looks whether this machine has what runs need, before they start."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from commandcenter import plugins
+from commandcenter.core.agent import Profile
+from commandcenter.core.errors import CommandCenterError, InputError
+from commandcenter.core.run import Finding, Health
+from commandcenter.core.workspace import Strength, Workspaces
+from commandcenter.settings import NO_REVIEW, Provider, Settings
+from commandcenter.stages.job import Options
+from commandcenter.system.git import VERSION_MIN, Git
+
+DISK_FREE_MIN_BYTES = 2**30
+
+
+class Doctor:
+    """Prerequisites of modes, agents and the machine."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        git: Git,
+        workspaces: Mapping[str, Workspaces],
+        program: Callable[[str], Path | None],
+    ) -> None:
+        self._settings = settings
+        self._git = git
+        self._workspaces = workspaces
+        self._program = program
+        self._strengths: dict[str, Strength] = {}
+
+    async def require(self, mode: str, options: Options) -> None:
+        """Make sure that a run of this mode with these agents can work.
+
+        Raises:
+            InputError: something is missing; says what, and how to get it.
+        """
+        await self._git.check_version()
+        strength = await self._strength(mode)
+        if not strength.ok:
+            problems = " ".join(strength.problems)
+            raise InputError(
+                f"Commands cannot be isolated in mode {mode}. {problems}", hint=strength.hint
+            )
+        for profile in filter(None, (options.work, options.review)):
+            self._require_agent(profile)
+
+    async def _strength(self, mode: str) -> Strength:
+        if mode not in self._strengths or not self._strengths[mode].ok:
+            self._strengths[mode] = await self._workspaces[mode].probe()
+        return self._strengths[mode]
+
+    def _require_agent(self, profile: Profile) -> None:
+        finding = self._agent(profile)
+        if finding.health is Health.MISSING:
+            raise InputError(f"Agent profile {finding.name}: {finding.detail}", hint=finding.hint)
+
+    async def findings(self) -> Sequence[Finding]:
+        """Return what is and is not in order, one finding a prerequisite."""
+        return (
+            await _guarded("git", self._git_finding),
+            *[await _guarded(f"mode {mode}", self._mode(mode)) for mode in self._workspaces],
+            *[self._agent(profile) for profile in self._profiles()],
+            self._disk(),
+            _database(),
+        )
+
+    async def _git_finding(self) -> Finding:
+        version = ".".join(map(str, await self._git.version()))
+        await self._git.check_version()
+        least = ".".join(map(str, VERSION_MIN))
+        return Finding("git", Health.OK, f"{version} (at least {least} is needed)")
+
+    def _mode(self, mode: str) -> Callable[[], Awaitable[Finding]]:
+        async def look() -> Finding:
+            strength = await self._strength(mode)
+            if not strength.ok:
+                detail = " ".join(strength.problems)
+                return Finding(f"mode {mode}", Health.MISSING, detail, strength.hint)
+            detail = f"{strength.rung}, {strength.sandbox}"
+            health = Health.OK if strength.rung == "overlay" else Health.DEGRADED
+            hint = "" if health is Health.OK else "workspaces are full copies, which is slower"
+            return Finding(f"mode {mode}", health, detail, hint)
+
+        return look
+
+    def _profiles(self) -> list[Profile]:
+        names = dict.fromkeys((self._settings.work, self._settings.review))
+        used = [self._settings.profile(name) for name in names if name != NO_REVIEW]
+        return [*used, *(each for each in self._settings.profiles if each not in used)]
+
+    def _agent(self, profile: Profile) -> Finding:
+        name = f"`{profile.name}`"
+        plugin = plugins.agent(profile.agent)
+        for program in filter(None, (plugin.program, *profile.programs)):
+            if self._program(program) is None:
+                hint = f"install `{program}` so that it is on the PATH, or use another agent"
+                return Finding(name, Health.MISSING, f"there is no program `{program}`", hint)
+        if profile.agent == "shell" and not profile.command:
+            hint = f"set `command` in [profiles.{profile.name}]"
+            return Finding(name, Health.MISSING, "the profile has no command", hint)
+        if plugin.program == "claude":
+            return self._credential(name, self._settings.providers[0])
+        return Finding(name, Health.OK, f"agent {profile.agent}")
+
+    def _credential(self, name: str, provider: Provider) -> Finding:
+        for variable in (provider.api_key_variable, provider.token_variable):
+            if variable and self._settings.environ.get(variable):
+                return Finding(name, Health.OK, f"agent claude, credential from ${variable}")
+        hint = (
+            f"set {provider.api_key_variable}, or {provider.token_variable} to what "
+            "`claude setup-token` prints; to try without a model, use --agent-command"
+        )
+        return Finding(name, Health.MISSING, "no model credential is set", hint)
+
+    def _disk(self) -> Finding:
+        self._settings.data_dir.mkdir(parents=True, exist_ok=True)
+        usage = shutil.disk_usage(self._settings.data_dir)
+        detail = f"{usage.free / 2**30:.1f} GiB free at {self._settings.data_dir}"
+        if usage.free < DISK_FREE_MIN_BYTES:
+            return Finding("disk", Health.DEGRADED, detail, "free some space, or move data_dir")
+        return Finding("disk", Health.OK, detail)
+
+
+async def _guarded(name: str, look: Callable[[], Awaitable[Finding]]) -> Finding:
+    try:
+        return await look()
+    except CommandCenterError as error:
+        return Finding(name, Health.MISSING, error.message, error.hint)
+
+
+def _database() -> Finding:
+    return Finding("database", Health.OK, f"SQLite {sqlite3.sqlite_version}")
+
+
+def find_program(settings: Settings) -> Callable[[str], Path | None]:
+    """Return a function that finds a host program by its name or path."""
+    search = settings.environ.get("PATH", os.defpath)
+
+    def find(name: str) -> Path | None:
+        found = shutil.which(name, path=search)
+        if found is None and Path(name).is_absolute() and Path(name).is_file():
+            # A script that is run by its interpreter need not be executable.
+            return Path(name)
+        return Path(found) if found else None
+
+    return find

@@ -1,0 +1,54 @@
+"""Keeps what commands printed after their workspace is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from commandcenter.core.run import Log
+from commandcenter.core.workspace import Completed
+
+STREAMS = ("stdout", "stderr")
+
+
+class Logs:
+    """Logs below one folder: `run/task/try/command.stream.log`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def keep(self, run: str, task: str, number: int, name: str, completed: Completed) -> None:
+        """Keep a finished command's output; linked, not copied, so that size does not matter."""
+        folder = self._root / run / _component(task) / str(number)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for stream in STREAMS:
+            # A repeated stage finds the log that the first one kept.
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
+                os.link(completed.log / stream, folder / f"{name}.{stream}.log")
+
+    def find(self, run: str, tasks: tuple[str, ...], attempt: int | None) -> tuple[Log, ...]:
+        """Return the logs of these tasks, of one try or of all, in order."""
+        found: list[Log] = []
+        for task in tasks:
+            tries = self._tries(run, task)
+            for number in tries if attempt is None else [attempt]:
+                found += self._of_try(run, task, number)
+        return tuple(found)
+
+    def _tries(self, run: str, task: str) -> list[int]:
+        folder = self._root / run / _component(task)
+        return sorted(int(path.name) for path in folder.glob("*") if path.name.isdecimal())
+
+    def _of_try(self, run: str, task: str, number: int) -> list[Log]:
+        paths = (self._root / run / _component(task) / str(number)).glob("*.log")
+        logs = []
+        for path in sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.name)):
+            name, stream, _ = path.name.rsplit(".", 2)
+            logs.append(Log(task, number, name, stream, path, path.stat().st_size))
+        return logs
+
+
+def _component(task: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", task).lstrip(".") or "-"
