@@ -140,8 +140,8 @@ class Local:
         return tuple(key for key in removed if key)
 
     def _folder(self, key: WorkspaceKey) -> Path:
-        words = re.sub(r"[^a-zA-Z0-9]+", "-", str(key)).strip("-")[:80]
-        return self._root / "ws" / f"{words}-{hashlib.sha256(str(key).encode()).hexdigest()[:12]}"
+        # Short, because a socket's path may have 107 bytes; the file `key` in it has the words.
+        return self._root / "ws" / hashlib.sha256(str(key).encode()).hexdigest()[:12]
 
     def _existing(self) -> list[Path]:
         return sorted((self._root / "ws").glob("*"))

@@ -92,9 +92,9 @@ class RunFolder:
         gone = asyncio.ensure_future(process.wait(pidfd))
         try:
             with _lines(self.path / "stdout", on_line) as look:
-                while not gone.done():  # noqa: ASYNC110 - it looks at a file, no one tells
+                while not gone.done():
                     await asyncio.wait({gone}, timeout=_LOOK_S if on_line else None)
-                    while look():
+                    while look():  # noqa: ASYNC110 - lets others in between the pieces
                         await asyncio.sleep(0)
         finally:
             gone.cancel()
