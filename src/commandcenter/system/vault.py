@@ -1,0 +1,744 @@
+"""The vault: our private bare copy of a repository. One writer, durable, never seen by an agent.
+
+What lands, lands from here by push: the user's own repository is only ever fetched from and
+pushed to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import select
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from commandcenter.core.errors import CaptureRefused, GitError, InputError
+from commandcenter.system.git import Git, GitResult
+from commandcenter.system.repository import Repository, advertised, inspect_repository
+
+__all__ = [
+    "Conflict",
+    "FileChange",
+    "Identity",
+    "Landed",
+    "Merged",
+    "Moved",
+    "RefUpdate",
+    "Refused",
+    "Repository",
+    "Vault",
+    "inspect_repository",
+    "task_ref",
+]
+
+PACK_BYTES_MAX = 1024 * 2**20
+"""Largest pack that is admitted."""
+
+_NETWORK_TIMEOUT_S = 600.0
+_CONFIG = """\
+[core]
+\trepositoryformatversion = {version}
+\tbare = true
+\tlogAllRefUpdates = false
+\tfsync = all
+\tfsyncMethod = fsync
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+[repack]
+\twriteBitmaps = false
+"""
+# Files are bytes: what an agent left is what is committed, and what is checked out again.
+_ATTRIBUTES = "* -text !eol -ident -filter -working-tree-encoding\n"
+_IN_USE = "The data folder {folder} is in use by another CommandCenter (process {process})."
+# Advances a checked-out branch together with its work tree, if that is clean.
+_ADVANCING = "--receive-pack=git -c receive.denyCurrentBranch=updateInstead receive-pack"
+_UNCLEAN = re.compile(r"unstaged changes|staged changes|Could not update working tree", re.I)
+_REJECTED = re.compile(r"^!\t[^\t]*\t\[[^\]]*\] \((?P<reason>.*)\)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a commit names as its author or committer."""
+
+    name: str
+    email: str
+
+    def __post_init__(self) -> None:
+        if not self.name.strip() or re.search(r"[<>\n\0]", self.name + self.email):
+            raise InputError(f"`{self.name} <{self.email}>` cannot be written into a commit.")
+
+
+@dataclass(frozen=True)
+class RefUpdate:
+    """One step of a transaction on refs."""
+
+    ref: str
+    new: str | None
+    """A commit id; None deletes the ref."""
+    old: str | None
+    """What it must be now; None: it must not exist."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The commit that holds both sides. It is on no branch yet."""
+
+    commit: str
+    tree: str
+    fast_forward: bool
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Both sides changed the same lines."""
+
+    files: tuple[str, ...]
+    tree: str
+    """The merged tree with conflict markers in those files."""
+
+
+@dataclass(frozen=True)
+class Landed:
+    """The upstream's branch contains the commit."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Somebody else moved the branch first; nothing was written."""
+
+    tip: str | None
+    """Where the branch is now, fetched into the vault; None: it is gone."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The upstream took nothing, and would not another time either."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class FileChange:
+    """How many lines of a file changed."""
+
+    path: str
+    insertions: int
+    """0 for a binary file."""
+    deletions: int
+    binary: bool
+
+
+def task_ref(run: str, task: str, n: int) -> str:
+    """Return the ref that keeps capture `n` of a task; any text is fine as id."""
+    return f"refs/cc/task/{_component(run)}/{_component(task)}/{n}"
+
+
+class Vault:
+    """The bare copy of one upstream. Make it by `Vault.open`, give it back by `close`."""
+
+    def __init__(self, git: Git, folder: Path, upstream: str, lock: int) -> None:
+        self.git = git
+        self.path = folder / "repository.git"
+        """The bare repository. Lend its `objects` read-only; pin what was lent."""
+        self.upstream = upstream
+        self._quarantines = folder / "quarantine"
+        self._lock = lock
+        self._writing = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, git: Git, data_dir: Path, upstream: str) -> Vault:
+        """Open the vault of an upstream below `data_dir`, or make it by a fetch.
+
+        What an earlier process left behind when it was killed is put in order first.
+
+        Raises:
+            InputError: another process has it open.
+            GitError: the upstream did not answer, or the vault is damaged.
+        """
+        folder = data_dir.resolve() / "vaults" / _folder_name(upstream)
+        folder.mkdir(parents=True, exist_ok=True)
+        vault = cls(git, folder, upstream, _take_lock(folder / "lock"))
+        try:
+            if await asyncio.to_thread(vault._put_in_order):
+                await vault._check_connectivity()
+            if not vault.path.exists():
+                await vault._create(folder / "new.git")
+        except BaseException:
+            vault.close()
+            raise
+        return vault
+
+    def close(self) -> None:
+        """Let another process open it. The second time it does nothing."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    # Refs
+
+    async def fetch(self, branch: str) -> str:
+        """Bring the upstream's branch into `refs/upstream/heads/` and return its tip.
+
+        Raises:
+            GitError: the upstream did not answer, or has no such branch.
+        """
+        await self.check_branch(branch)
+        async with self._writing:
+            try:
+                await self._fetch(f"+refs/heads/{branch}:refs/upstream/heads/{branch}")
+            except GitError as error:
+                if "cannot lock ref" not in error.stderr:
+                    raise
+                # A branch `a` upstream became `a/b`: the old one must go first.
+                await self._fetch("+refs/heads/*:refs/upstream/heads/*", "--prune")
+        return await self._need(f"refs/upstream/heads/{branch}")
+
+    async def upstream_tip(self, branch: str) -> str | None:
+        """Ask the upstream where a branch is now; None when it has none of this name.
+
+        Raises:
+            GitError: the upstream did not answer.
+        """
+        return (await advertised(self.git, self.upstream)).heads.get(branch)
+
+    async def pin(self, key: str, commit: str) -> None:
+        """Keep a commit and all it reaches, until `unpin`."""
+        await self._set(f"refs/cc/keep/{_path(key)}", commit)
+
+    async def unpin(self, key: str) -> None:
+        """Keep it no longer; a key without a pin is fine."""
+        async with self._writing:
+            await self._run("update-ref", "-d", f"refs/cc/keep/{_path(key)}")
+
+    async def update_refs(self, updates: Sequence[RefUpdate]) -> bool:
+        """Make all updates in one transaction; say no, and make none, if one expectation fails."""
+        script = b"".join([b"start\0", *map(_instruction, updates), b"prepare\0", b"commit\0"])
+        async with self._writing:
+            result = await self._run("update-ref", "-z", "--stdin", stdin=script, check=False)
+            if result.exit_code == 0:
+                return True
+            for update in updates:
+                if await self.ref(update.ref) != update.old:
+                    return False
+        raise GitError(f"Refs cannot be written: {result.complaint}", stderr=result.complaint)
+
+    async def ref(self, name: str, *, at: Path | None = None) -> str | None:
+        """Return the object id that a full ref name stands at."""
+        found = await self._run("rev-parse", "--verify", "--quiet", name, check=False, at=at)
+        return found.text or None
+
+    # Changes in
+
+    @contextlib.asynccontextmanager
+    async def quarantine(self) -> AsyncIterator[Path]:
+        """Give a private folder on the vault's file system; it is removed afterwards."""
+        self._quarantines.mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=self._quarantines))
+        try:
+            yield folder
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, True)
+
+    def make_annex(self, folder: Path) -> Path:
+        """Make a bare repository that sees the vault's objects and cannot write to them."""
+        for name in ("objects/pack", "objects/info", "refs/heads"):
+            (folder / name).mkdir(parents=True)
+        (folder / "HEAD").write_text("ref: refs/heads/main\n")
+        (folder / "config").write_text((self.path / "config").read_text())
+        (folder / "objects/info/alternates").write_bytes(os.fsencode(self.path / "objects") + b"\n")
+        return folder
+
+    async def admit(self, packs: Sequence[Path]) -> None:
+        """Take packs in, in this order, after a full check in a second quarantine.
+
+        A check in place would leave a rejected pack behind: git checks after the pack is final.
+
+        Raises:
+            CaptureRefused: an object is malformed, dangerous or incomplete.
+        """
+        async with self.quarantine() as folder:
+            annex = self.make_annex(folder / "admitted")
+            for pack in packs:
+                content = await asyncio.to_thread(pack.read_bytes)
+                checked = await self.git.run(
+                    *("index-pack", "--stdin", "--strict", "--fsck-objects"),
+                    f"--max-input-size={PACK_BYTES_MAX}",
+                    git_dir=annex,
+                    stdin=content,
+                    check=False,
+                )
+                if checked.exit_code != 0:
+                    raise CaptureRefused(f"git's own check refuses it: {checked.complaint}")
+            await asyncio.to_thread(_move_packs, annex, self.path)
+
+    # Changes out
+
+    async def publish(self, branch: str, commit: str, expected: str | None) -> None:
+        """Push one commit to the upstream's branch if that is at `expected` (None: is not there).
+
+        Being there already is success.
+
+        Raises:
+            GitError: the branch is elsewhere, the upstream refused, or it did not answer.
+        """
+        await self.check_branch(branch)
+        pushed = await self._push(f"{commit}:refs/heads/{branch}", branch, expected)
+        if isinstance(pushed, GitResult) and pushed.exit_code == 0:
+            return
+        tip = await self.upstream_tip(branch)
+        if tip != commit:
+            raise _push_error(branch, pushed, tip)
+
+    async def delete_branch(self, branch: str, expected: str) -> bool:
+        """Delete the upstream's branch if it is still at `expected`; say whether it is gone."""
+        await self.check_branch(branch)
+        pushed = await self._push(f":refs/heads/{branch}", branch, expected)
+        if isinstance(pushed, GitResult) and pushed.exit_code == 0:
+            return True
+        tip = await self.upstream_tip(branch)
+        if tip == expected:
+            raise _push_error(branch, pushed, tip)
+        return tip is None
+
+    async def land(self, branch: str, old: str, new: str) -> Landed | Moved | Refused:
+        """Move the upstream's branch from `old` to `new`, a descendant, by compare-and-swap.
+
+        Where the branch is checked out in the upstream itself, its work tree moves along if it is
+        clean; else nothing changes. Hooks of the upstream run, as at any push. A second call finds
+        what the first one did; after a broken connection the upstream is asked what is so.
+
+        Raises:
+            GitError: the upstream did not answer.
+        """
+        await self.check_branch(branch)
+        assert await self.is_ancestor(old, new)
+        if await self._is_being_rebased(branch):
+            return Refused(f"a rebase or bisection of `{branch}` is under way in the checkout")
+        pushed = await self._push(f"{new}:refs/heads/{branch}", branch, old, advance=True)
+        if isinstance(pushed, GitResult) and pushed.exit_code == 0:
+            return Landed()
+        tip = await self.upstream_tip(branch)
+        if tip == old:
+            return _refusal(branch, pushed, tip)
+        if tip is None:
+            return Moved(None)
+        tip = await self.fetch(branch)
+        return Landed() if await self.is_ancestor(new, tip) else Moved(tip)
+
+    async def merge(
+        self,
+        target: str,
+        head: str,
+        *,
+        message: str,
+        author: Identity,
+        committer: Identity,
+        date: int,
+    ) -> Merged | Conflict:
+        """Merge two commits without a checkout; `date` is in seconds since 1970.
+
+        The same values give the same commit. A side that contains the other one is the result.
+        """
+        for behind, ahead in ((target, head), (head, target)):
+            if await self.is_ancestor(behind, ahead):
+                return Merged(ahead, await self.tree_of(ahead), fast_forward=True)
+        result = await self._run(
+            *("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", target, head),
+            check=False,
+        )
+        tree, *files = os.fsdecode(result.stdout).split("\0")
+        if result.exit_code == 1:
+            return Conflict(tuple(sorted({name for name in files if name})), tree)
+        if result.exit_code != 0:
+            raise GitError(f"The merge failed: {result.complaint}", stderr=result.complaint)
+        commit = await self._commit(tree, (target, head), message, author, committer, date)
+        return Merged(commit, tree, fast_forward=False)
+
+    # Readers
+
+    async def resolve(self, revision: str) -> str | None:
+        """Return the id of the commit that a name stands for, if there is one."""
+        return await self.ref(f"{revision}^{{commit}}") if not revision.startswith("-") else None
+
+    async def tree_of(self, commit: str, *, at: Path | None = None) -> str:
+        """Return the id of a commit's tree; `at` is an annex that has the commit."""
+        return await self._need(f"{commit}^{{tree}}", at=at)
+
+    async def is_ancestor(self, older: str, newer: str) -> bool:
+        """Say whether `newer` contains `older`; a commit contains itself."""
+        result = await self._run("merge-base", "--is-ancestor", older, newer, check=False)
+        if result.exit_code not in (0, 1):
+            raise GitError(f"Commits cannot be compared: {result.complaint}")
+        return result.exit_code == 0
+
+    async def diff_files(self, old: str, new: str) -> tuple[str, ...]:
+        """Return the paths that differ, sorted; a renamed file is two paths."""
+        return tuple(change.path for change in await self.numstat(old, new))
+
+    async def numstat(
+        self, old: str, new: str, *, at: Path | None = None
+    ) -> tuple[FileChange, ...]:
+        """Return how much every differing file changed, sorted by path."""
+        result = await self._run(
+            *("diff-tree", "-r", "-z", "--numstat", "--no-renames", old, new), at=at
+        )
+        lines = os.fsdecode(result.stdout).split("\0")
+        return tuple(sorted(map(_file_change, filter(None, lines)), key=lambda one: one.path))
+
+    async def diff_text(self, old: str, new: str, *, bytes_max: int) -> str:
+        """Return the patch, cut after `bytes_max` bytes with a last line that says so."""
+        result = await self._run(
+            *("diff-tree", "-r", "-p", "-M", "--no-ext-diff", "--no-textconv", old, new)
+        )
+        text = result.stdout[:bytes_max].decode(errors="replace")
+        left_out = len(result.stdout) - bytes_max
+        return text if left_out <= 0 else f"{text}\n[{left_out} more bytes are not shown]\n"
+
+    async def read_blob(
+        self, commit: str, path: str, *, bytes_max: int = 16 * 2**20
+    ) -> bytes | None:
+        """Return the content of a file in a commit, if it is there and not larger."""
+        name = f"{commit}:{path}"
+        kind = await self._run("cat-file", "--batch-check", "-z", stdin=_z(name))
+        words = kind.stdout.split()
+        if len(words) != 3 or words[1] != b"blob" or int(words[2]) > bytes_max:
+            return None
+        return (await self._run("cat-file", "blob", words[0])).stdout
+
+    async def log_messages(self, old: str, new: str) -> tuple[str, ...]:
+        """Return the messages of the commits in `new` and not in `old`, newest first."""
+        result = await self._run("log", "-z", "--format=%B", f"{old}..{new}")
+        return tuple(filter(None, (text.strip() for text in result.text.split("\0"))))
+
+    # Upkeep
+
+    async def fsck(self) -> tuple[str, ...]:
+        """Check every object and link, strictly; return what is wrong: nothing is healthy."""
+        result = await self._run(
+            *("fsck", "--full", "--strict", "--no-dangling", "--no-progress"),
+            check=False,
+            timeout_s=3600,
+        )
+        if result.exit_code == 0:
+            return ()
+        return tuple((result.stdout + result.stderr).decode(errors="replace").splitlines())
+
+    async def maintain(self) -> None:
+        """Keep it fast. It never prunes: a workspace may read what no ref holds."""
+        async with self._writing:
+            await self._run("commit-graph", "write", "--reachable", "--no-progress", timeout_s=3600)
+            await self._run(
+                *("repack", "--geometric=2", "-d", "-q", "--write-midx"), timeout_s=3600
+            )
+
+    async def check_branch(self, name: str) -> None:
+        """Make sure that a text can be the name of a branch.
+
+        Raises:
+            InputError: it cannot.
+        """
+        fit = not name.startswith("-") and name != "HEAD" and "\0" not in name
+        if fit:
+            asked = await self._run("check-ref-format", f"refs/heads/{name}", check=False)
+            fit = asked.exit_code == 0
+        if not fit:
+            raise InputError(f"`{name}` cannot be the name of a branch.")
+
+    # Inside
+
+    async def _run(
+        self,
+        *args: str | bytes,
+        stdin: bytes = b"",
+        check: bool = True,
+        timeout_s: float = 120,
+        at: Path | None = None,
+    ) -> GitResult:
+        return await self.git.run(
+            *args, git_dir=at or self.path, stdin=stdin, check=check, timeout_s=timeout_s
+        )
+
+    async def _need(self, revision: str, *, at: Path | None = None) -> str:
+        found = await self.ref(revision, at=at)
+        if found is None:
+            raise GitError(f"The vault has no {revision}.")
+        return found
+
+    async def _set(self, ref: str, commit: str) -> None:
+        async with self._writing:
+            await self._run("update-ref", ref, commit)
+
+    async def _create(self, draft: Path) -> None:
+        there = await advertised(self.git, self.upstream)
+        ids = "sha256" if any(len(tip) == 64 for tip in there.heads.values()) else "sha1"
+        await self.git.run(
+            *("init", "--bare", "--quiet", "--template=", f"--object-format={ids}", str(draft)),
+            git_dir=None,
+        )
+        _configure(draft, ids)
+        target, self.path = self.path, draft
+        try:
+            await self._fetch("+refs/heads/*:refs/upstream/heads/*")
+            await self._run("commit-graph", "write", "--reachable", "--no-progress", timeout_s=3600)
+        finally:
+            self.path = target
+        draft.rename(self.path)
+        _sync_folder(self.path.parent)
+
+    async def _fetch(self, refspec: str, *options: str) -> None:
+        await self.git.run(
+            *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"),
+            *("--no-recurse-submodules", "--refmap=", *options, "--", self.upstream, refspec),
+            git_dir=self.path,
+            network=True,
+            timeout_s=_NETWORK_TIMEOUT_S,
+        )
+
+    async def _is_being_rebased(self, branch: str) -> bool:
+        """Say whether a work tree of the upstream is on its way through this branch.
+
+        git counts the branch as checked out there, so a push would write our files over the
+        half-done rebase.
+        """
+        if not self.upstream.startswith("/"):
+            return False
+        found = await self.git.run(
+            *("-C", self.upstream, "rev-parse", "--path-format=absolute", "--git-common-dir"),
+            git_dir=None,
+            network=True,
+        )
+        return branch in _branches_under_way(Path(found.text))
+
+    async def _push(
+        self, refspec: str, branch: str, expected: str | None, *, advance: bool = False
+    ) -> GitResult | GitError:
+        """Return how the push ended, or the error when nobody knows."""
+        receiver = (_ADVANCING,) if advance and self.upstream.startswith("/") else ()
+        try:
+            return await self.git.run(
+                *("push", "--porcelain", "--atomic", "--no-verify", "--no-follow-tags"),
+                *("--recurse-submodules=no", "--no-signed", *receiver),
+                f"--force-with-lease=refs/heads/{branch}:{expected or ''}",
+                *("--", self.upstream, refspec),
+                git_dir=self.path,
+                network=True,
+                check=False,
+                timeout_s=_NETWORK_TIMEOUT_S,
+            )
+        except GitError as error:
+            return error
+
+    async def _commit(
+        self,
+        tree: str,
+        parents: Sequence[str],
+        message: str,
+        author: Identity,
+        committer: Identity,
+        date: int,
+    ) -> str:
+        result = await self.git.run(
+            *("commit-tree", tree, "-F", "-"),
+            *(word for parent in parents for word in ("-p", parent)),
+            git_dir=self.path,
+            stdin=message.encode(errors="surrogateescape"),
+            environment={
+                "GIT_AUTHOR_NAME": author.name,
+                "GIT_AUTHOR_EMAIL": author.email,
+                "GIT_AUTHOR_DATE": f"@{date} +0000",
+                "GIT_COMMITTER_NAME": committer.name,
+                "GIT_COMMITTER_EMAIL": committer.email,
+                "GIT_COMMITTER_DATE": f"@{date} +0000",
+            },
+        )
+        return result.text
+
+    def _put_in_order(self) -> bool:
+        """Remove what killed processes left; say whether there was anything."""
+        _end_orphans(self.path)
+        shutil.rmtree(self._quarantines, ignore_errors=True)
+        shutil.rmtree(self.path.with_name("new.git"), ignore_errors=True)
+        leftovers = list(_leftovers(self.path))
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        return bool(leftovers)
+
+    async def _check_connectivity(self) -> None:
+        if not await self._missing():
+            return
+        # An empty object that came from the upstream comes back with a fetch.
+        await self._fetch("+refs/heads/*:refs/upstream/heads/*", "--refetch")
+        missing = await self._missing()
+        if missing:
+            raise GitError(
+                f"The vault {self.path} is damaged: {missing}",
+                stderr=missing,
+                hint="Move it away; it is made again from the upstream.",
+            )
+
+    async def _missing(self) -> str:
+        result = await self._run(
+            *("fsck", "--connectivity-only", "--no-dangling", "--no-progress"),
+            check=False,
+            timeout_s=3600,
+        )
+        return result.complaint if result.exit_code else ""
+
+
+def _component(text: str) -> str:
+    """Return the text as one component of a ref name; different texts stay different."""
+    quoted = quote(text, safe="").replace("~", "%7E")
+    if quoted.startswith(".") or quoted.endswith((".", ".lock")) or ".." in quoted:
+        quoted = quoted.replace(".", "%2E")
+    return quoted
+
+
+def _path(key: str) -> str:
+    return "/".join(map(_component, key.split("/")))
+
+
+def _folder_name(upstream: str) -> str:
+    words = re.sub(r"[^A-Za-z0-9]+", "-", upstream.removesuffix(".git")).strip("-")
+    return f"{words[-40:].lstrip('-')}-{hashlib.sha256(upstream.encode()).hexdigest()[:12]}"
+
+
+def _take_lock(path: Path) -> int:
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        process = os.read(lock, 20).decode() or "unknown"
+        os.close(lock)
+        raise InputError(
+            _IN_USE.format(folder=path.parent, process=process),
+            hint="Wait for it, end it, or use another data folder.",
+        ) from error
+    os.truncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
+    return lock
+
+
+def _configure(repository: Path, ids: str) -> None:
+    version = 0 if ids == "sha1" else 1
+    text = _CONFIG.format(version=version)
+    if version:
+        text += f"[extensions]\n\tobjectFormat = {ids}\n"
+    (repository / "config").write_text(text)
+    (repository / "info").mkdir(exist_ok=True)
+    (repository / "info/attributes").write_text(_ATTRIBUTES)
+
+
+def _leftovers(repository: Path) -> Iterator[Path]:
+    """Give what only a killed git leaves: locks, halves of files, and empty objects."""
+    objects = repository / "objects"
+    yield from repository.glob("*.lock")
+    yield from repository.glob("gc.pid")
+    for pattern in ("*.lock", "*.keep", "tmp_*", ".tmp-*"):
+        yield from objects.rglob(pattern)
+    yield from (repository / "refs").rglob("*.lock")
+    yield from (path for path in objects.glob("??/*") if path.stat().st_size == 0)
+
+
+def _end_orphans(repository: Path) -> None:
+    """End git processes that a killed predecessor started on this vault, and wait for it."""
+    mark = os.fsencode(f"--git-dir={repository}")
+    for entry in Path("/proc").glob("[0-9]*"):
+        # It may end while we look.
+        with contextlib.suppress(OSError):
+            if mark in (entry / "cmdline").read_bytes().split(b"\0"):
+                _end_group(int(entry.name))
+
+
+def _end_group(process: int) -> None:
+    pidfd = os.pidfd_open(process)
+    try:
+        # `system.process` makes everything that it starts the leader of its group.
+        os.killpg(process, signal.SIGKILL)
+        select.select([pidfd], [], [], 10)
+    finally:
+        os.close(pidfd)
+
+
+def _move_packs(annex: Path, vault: Path) -> None:
+    source, target = annex / "objects/pack", vault / "objects/pack"
+    # The index last: with it the pack is there.
+    for path in sorted(source.iterdir(), key=lambda path: path.suffix == ".idx"):
+        path.rename(target / path.name)
+    _sync_folder(target)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _branches_under_way(git_dir: Path) -> set[str]:
+    """Return the branches that some work tree is rebasing or bisecting."""
+    found = set()
+    for home in (git_dir, *(git_dir / "worktrees").glob("*")):
+        for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                found.add((home / name).read_text().strip().removeprefix("refs/heads/"))
+    return found
+
+
+def _z(text: str) -> bytes:
+    return os.fsencode(text) + b"\0"
+
+
+def _instruction(update: RefUpdate) -> bytes:
+    match update:
+        case RefUpdate(ref, str(new), None):
+            return b"create " + _z(ref) + _z(new)
+        case RefUpdate(ref, str(new), str(old)):
+            return b"update " + _z(ref) + _z(new) + _z(old)
+        case RefUpdate(ref, None, str(old)):
+            return b"delete " + _z(ref) + _z(old)
+    raise AssertionError("an update that neither writes nor deletes")
+
+
+def _file_change(line: str) -> FileChange:
+    insertions, deletions, path = line.split("\t", 2)
+    if insertions == "-":
+        return FileChange(path, 0, 0, binary=True)
+    return FileChange(path, int(insertions), int(deletions), binary=False)
+
+
+def _push_error(branch: str, pushed: GitResult | GitError, tip: str | None) -> GitError:
+    if isinstance(pushed, GitError):
+        return pushed
+    where = f"is at {tip}" if tip else "is not there"
+    return GitError(
+        f"The push to `{branch}` failed; upstream it {where}: {_reason(pushed)}",
+        exit_code=pushed.exit_code,
+        stderr=pushed.complaint,
+        hint="Somebody else may use this branch." if tip else "",
+    )
+
+
+def _refusal(branch: str, pushed: GitResult | GitError, tip: str) -> Refused:
+    if isinstance(pushed, GitError) or not _REJECTED.search(pushed.stdout.decode(errors="replace")):
+        raise _push_error(branch, pushed, tip)
+    reason = _reason(pushed)
+    return Refused("the checkout has uncommitted changes" if _UNCLEAN.search(reason) else reason)
+
+
+def _reason(pushed: GitResult) -> str:
+    """Return what the receiver said: git's short reason, then the words of its hooks."""
+    found = _REJECTED.search(pushed.stdout.decode(errors="replace"))
+    said = re.findall(r"^remote: (.*?)\s*$", pushed.complaint, re.MULTILINE)
+    return "; ".join(filter(None, [found["reason"] if found else pushed.complaint, *said]))
