@@ -20,6 +20,7 @@ from commandcenter.core.run import (
     EventKind,
     Finding,
     Health,
+    Log,
     RunStatus,
     Started,
     State,
@@ -31,18 +32,6 @@ from commandcenter.core.run import (
 RUN = "exec_0badcafe"
 
 
-@dataclass(frozen=True)
-class MemoryLog:
-    """A log, as the service lists it."""
-
-    task: str
-    attempt: int
-    name: str
-    stream: str
-    path: Path
-    size_bytes: int
-
-
 @dataclass
 class MemoryService:
     """Keeps runs and events in memory. `failure`, when set, is what every call raises."""
@@ -50,7 +39,7 @@ class MemoryService:
     tasks: tuple[TaskStatus, ...] = ()
     ended_ms: int = 0
     log: list[Event] = field(default_factory=list)
-    files: list[MemoryLog] = field(default_factory=list)
+    files: list[Log] = field(default_factory=list)
     submitted: list[Submission] = field(default_factory=list)
     retried: list[str | None] = field(default_factory=list)
     failure: Exception | None = None
@@ -137,7 +126,7 @@ class MemoryService:
 
     async def logs(
         self, execution_id: str, *, task: str | None = None, attempt: int | None = None
-    ) -> Sequence[MemoryLog]:
+    ) -> Sequence[Log]:
         await self.run(execution_id)
         return [
             log for log in self.files if task in (None, log.task) and attempt in (None, log.attempt)
@@ -148,7 +137,7 @@ class MemoryService:
 
     def write_log(self, task: str, attempt: int, path: Path) -> None:
         size_bytes = path.stat().st_size
-        self.files.append(MemoryLog(task, attempt, "work", "stdout", path, size_bytes))
+        self.files.append(Log(task, attempt, "work", "stdout", path, size_bytes))
 
     def fail_with(self, failure: CommandCenterError | Exception) -> None:
         self.failure = failure

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from commandcenter.api import feed, text
 from commandcenter.api.guard import Guard
-from commandcenter.api.needs import Log, Service
+from commandcenter.api.needs import Service
 from commandcenter.api.problem import Border, Json, register
 from commandcenter.api.schema import (
     BatchAnswer,
@@ -30,6 +30,7 @@ from commandcenter.api.schema import (
     StatusAnswer,
     TaskAnswer,
 )
+from commandcenter.core.run import Log
 
 PREFIX = "/api/v1"
 PIPELINE = f"{PREFIX}/autonomous"

@@ -6,7 +6,6 @@ pointing a name of its own at 127.0.0.1 (DNS rebinding) or by posting a form acr
 
 from __future__ import annotations
 
-import ipaddress
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from commandcenter.api.loopback import is_loopback
 from commandcenter.api.problem import answer, problem
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -77,16 +77,6 @@ class Guard:
             return message
 
         return count
-
-
-def is_loopback(name: str) -> bool:
-    """Say whether this host name or address is the machine itself, whatever a DNS server says."""
-    if name.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _hostname(host: str) -> str | None:

@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 from commandcenter.core.run import (
     BatchStatus,
     Event,
     Finding,
+    Log,
     RunStatus,
     Started,
     Submission,
     TaskStatus,
 )
-
-
-class Log(Protocol):
-    """A file that a command of an attempt wrote."""
-
-    @property
-    def task(self) -> str:
-        """Number of the task."""
-
-    @property
-    def attempt(self) -> int:
-        """Number of the attempt, from 1."""
-
-    @property
-    def name(self) -> str:
-        """What ran: `work`, `check-1`, `review-1`."""
-
-    @property
-    def stream(self) -> str:
-        """`stdout` or `stderr`."""
-
-    @property
-    def path(self) -> Path:
-        """The file on the service's disk."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Its size when it was listed."""
 
 
 class Service(Protocol):

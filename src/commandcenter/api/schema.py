@@ -11,12 +11,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from commandcenter.api import needs
 from commandcenter.core.run import (
     BatchStatus,
     Event,
     Finding,
     Health,
+    Log,
     Phase,
     Reason,
     RunStatus,
@@ -305,7 +305,7 @@ class LogAnswer(BaseModel):
     size_bytes: int
 
     @classmethod
-    def of(cls, log: needs.Log) -> Self:
+    def of(cls, log: Log) -> Self:
         """Return the wire form."""
         return cls(
             task=log.task,

@@ -49,8 +49,9 @@ def tell(error: BaseException) -> int:
             return _tell_usage(error)
         case Refused():
             _tell_diagnostics(error.problem.diagnostics or ())
-            _say(error.message, error.hint)
-            return _code_of_status(error.problem.status)
+            code = _code_of_status(error.problem.status)
+            _say(error.message, error.hint or (_where_it_is_logged() if code == OUR_BUG else ""))
+            return code
         case CommandCenterError():
             _say(error.message, error.hint)
             return WRONG_INPUT if isinstance(error, InputError) else FAILED
@@ -73,6 +74,12 @@ def _tell_diagnostics(diagnostics: Sequence[DiagnosticAnswer]) -> None:
             print(f"  hint: {clean(each.hint)}", file=sys.stderr)
 
 
+def _where_it_is_logged() -> str:
+    handler = _log_file()
+    where = handler.baseFilename if handler else "the log of the service"
+    return f"please report it; the traceback is in {where}"
+
+
 def _code_of_status(status: int) -> int:
     if status == 500:
         return OUR_BUG
@@ -88,14 +95,19 @@ def _tell_bug(error: BaseException) -> int:
 
 
 def _record(error: BaseException) -> str:
-    for handler in logging.getLogger().handlers:
-        if isinstance(handler, logging.FileHandler):
-            logging.getLogger(__name__).error("The command failed unexpectedly.", exc_info=error)
-            return handler.baseFilename
+    handler = _log_file()
+    if handler is not None:
+        logging.getLogger(__name__).error("The command failed unexpectedly.", exc_info=error)
+        return handler.baseFilename
     descriptor, path = tempfile.mkstemp(prefix="commandcenter-", suffix=".log")
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
         traceback.print_exception(error, file=file)
     return path
+
+
+def _log_file() -> logging.FileHandler | None:
+    handlers = logging.getLogger().handlers
+    return next((each for each in handlers if isinstance(each, logging.FileHandler)), None)
 
 
 def _say(message: str, hint: str = "") -> None:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
+from typing import assert_never
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from commandcenter.api.schema import BatchAnswer, EventAnswer, StatusAnswer, TaskAnswer
@@ -20,6 +20,8 @@ from commandcenter.core.run import EventKind, State
 _REFRESH_PER_S = 4
 _FRAME_LINES = 5
 """Lines that are not batches or tasks: title, place, blanks and the count of what is hidden."""
+_GAP = "  "
+_TITLE_MIN = 12
 
 
 @dataclass(frozen=True)
@@ -78,52 +80,34 @@ class Screen:
     def _drawn(self) -> RenderableType:
         if self._picture is None:
             return Text("")
-        return draw(self._picture, now=datetime.now(UTC), height=self._console.height)
+        width, height = self._console.size
+        return draw(self._picture, now=datetime.now(UTC), width=width, height=height)
 
 
-def draw(picture: Picture, *, now: datetime, height: int) -> RenderableType:
-    """Return the picture, in at most `height` lines.
+def draw(picture: Picture, *, now: datetime, width: int, height: int) -> Text:
+    """Return the picture, in at most `height` lines of at most `width` columns.
 
     What is going on comes first, then what went wrong; the rest is counted.
     """
-    rows = _rows(picture, now)
-    room = max(3, height - _FRAME_LINES)
-    kept = _kept(rows, room)
-    hidden = sum(row.task is not None for row in rows) - sum(row.task is not None for row in kept)
-    table = Table.grid(padding=(0, 1), expand=True)
-    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    for _ in range(5):
-        table.add_column(no_wrap=True, justify="right")
-    for row in kept:
-        table.add_row(*row.cells)
-    footer = Text(f"{wording.count(hidden, 'more task')} not shown" if hidden else "", "dim")
-    return Group(_title(picture.status, now), _place(picture.status), table, footer)
+    entries = _entries(picture)
+    kept = _kept(entries, max(3, height - _FRAME_LINES))
+    hidden = sum(map(_is_task, entries)) - sum(map(_is_task, kept))
+    rows = [_row(entry.subject, now) for entry in kept]
+    lines = [_title(picture.status, now), _place(picture.status), Text(""), *_aligned(rows, width)]
+    if hidden:
+        lines.append(Text(f"{wording.count(hidden, 'more task')} not shown", "dim"))
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return Text("\n").join(lines)
 
 
 @dataclass(frozen=True)
-class _Row:
-    cells: tuple[Text, ...]
+class _Entry:
+    """What could be a line: a batch, a task, or an agent's words."""
+
+    subject: BatchAnswer | TaskAnswer | str
     rank: int
     """The lower, the sooner it is shown."""
-    task: TaskAnswer | None = None
-
-
-def _rows(picture: Picture, now: datetime) -> list[_Row]:
-    rows = []
-    for batch in picture.batches:
-        rows.append(_batch_row(batch, now))
-        for task in batch.tasks:
-            rows.append(_task_row(task, now))
-            if task.status is State.IN_PROGRESS and task.task_number in picture.words:
-                rows.append(_words_row(picture.words[task.task_number]))
-    return rows
-
-
-def _kept(rows: Sequence[_Row], room: int) -> list[_Row]:
-    if len(rows) <= room:
-        return list(rows)
-    order = sorted(range(len(rows)), key=lambda index: (rows[index].rank, index))
-    return [rows[index] for index in sorted(order[:room])]
 
 
 _RANKS = {State.IN_PROGRESS: 0, State.FAILED: 3, State.SKIPPED: 5, State.CANCELLED: 5}
@@ -133,45 +117,94 @@ _OF_OTHER_BATCH = 4
 _OF_REST = 6
 
 
+def _entries(picture: Picture) -> list[_Entry]:
+    entries = []
+    for batch in picture.batches:
+        going = batch.status is State.IN_PROGRESS
+        entries.append(_Entry(batch, _OF_GOING_BATCH if going else _OF_OTHER_BATCH))
+        for task in batch.tasks:
+            entries.append(_Entry(task, _RANKS.get(task.status, _OF_REST)))
+            if task.status is State.IN_PROGRESS and task.task_number in picture.words:
+                entries.append(_Entry(picture.words[task.task_number], _OF_WORDS))
+    return entries
+
+
+def _kept(entries: Sequence[_Entry], room: int) -> list[_Entry]:
+    if len(entries) <= room:
+        return list(entries)
+    order = sorted(range(len(entries)), key=lambda index: (entries[index].rank, index))
+    return [entries[index] for index in sorted(order[:room])]
+
+
+def _is_task(entry: _Entry) -> bool:
+    return isinstance(entry.subject, TaskAnswer)
+
+
+@dataclass(frozen=True)
+class _Row:
+    left: Text
+    right: tuple[Text, ...] = ()
+    """Columns at the right edge; none when `left` has the whole line."""
+
+
+def _row(subject: BatchAnswer | TaskAnswer | str, now: datetime) -> _Row:
+    match subject:
+        case BatchAnswer():
+            return _batch_row(subject, now)
+        case TaskAnswer():
+            return _task_row(subject, now)
+        case str():
+            return _Row(Text(f"      {subject}", "dim italic"))
+        case _:
+            assert_never(subject)
+
+
+def _aligned(rows: Sequence[_Row], width: int) -> list[Text]:
+    columns = zip(*(row.right for row in rows if row.right), strict=True)
+    widths = [max(cell.cell_len for cell in column) for column in columns]
+    room = width - sum(size + len(_GAP) for size in widths if size)
+    return [_line(row, room, widths) for row in rows]
+
+
+def _line(row: _Row, room: int, widths: Sequence[int]) -> Text:
+    if not row.right:
+        return row.left
+    line = row.left.copy()
+    line.truncate(max(room, _TITLE_MIN), overflow="ellipsis", pad=True)
+    for cell, size in zip(row.right, widths, strict=True):
+        if size:
+            line.append(_GAP + " " * (size - cell.cell_len)).append_text(cell)
+    return line
+
+
 def _batch_row(batch: BatchAnswer, now: datetime) -> _Row:
-    title = wording.one_line(f"Batch {batch.batch_number}  {batch.title}")
+    title = wording.one_line(f"Batch {batch.batch_number}: {batch.title}")
     ended = sum(task.status.ended for task in batch.tasks)
-    going = batch.status is State.IN_PROGRESS
-    return _Row(
-        (
-            Text(title, "bold"),
-            Text(batch.status.replace("_", " "), STYLES[batch.status]),
-            Text(""),
-            Text(""),
-            Text(f"{ended}/{len(batch.tasks)}"),
-            Text(wording.elapsed(batch.started_at, batch.completed_at, now)),
-        ),
-        _OF_GOING_BATCH if going else _OF_OTHER_BATCH,
+    right = (
+        Text(batch.status.replace("_", " "), STYLES[batch.status]),
+        Text(""),
+        Text(""),
+        Text(f"{ended}/{len(batch.tasks)}"),
+        Text(wording.elapsed(batch.started_at, batch.completed_at, now)),
     )
+    return _Row(Text(title, "bold"), right)
 
 
 def _task_row(task: TaskAnswer, now: datetime) -> _Row:
-    attempt = f" (attempt {task.attempt})" if task.attempt > 1 else ""
-    return _Row(
-        (
-            Text(wording.one_line(f"  {task.task_number} {task.task_title}")).copy(),
-            Text(state(task) + attempt, STYLES[task.status]),
-            Text(wording.checks(task.checks)),
-            Text(f"#{task.pr_number}" if task.pr_number else ""),
-            Text(wording.usage(task.tokens, task.cost_usd)),
-            Text(wording.elapsed(task.started_at, task.completed_at, now)),
-        ),
-        _RANKS.get(task.status, _OF_REST),
-        task,
+    title = wording.one_line(f"{task.task_number} {task.task_title}")
+    attempt = f", attempt {task.attempt}" if task.attempt > 1 else ""
+    right = (
+        Text(state(task) + attempt, STYLES[task.status]),
+        Text(wording.checks(task.checks)),
+        Text(f"#{task.pr_number}" if task.pr_number else ""),
+        Text(wording.usage(task.tokens, task.cost_usd)),
+        Text(wording.elapsed(task.started_at, task.completed_at, now)),
     )
-
-
-def _words_row(words: str) -> _Row:
-    return _Row((Text(f"      {words}", "dim italic"), *[Text("")] * 5), _OF_WORDS)
+    return _Row(Text(f"  {title}"), right)
 
 
 def _title(status: StatusAnswer, now: datetime) -> Text:
-    ended = status.tasks_total - round(status.tasks_total * (1 - status.progress))
+    ended = round(status.tasks_total * status.progress)
     took = wording.elapsed(status.started_at, status.completed_at, now)
     title = wording.one_line(status.title) or "Run"
     return Text.assemble((title, "bold"), f"  {ended}/{status.tasks_total} tasks  {took}")
@@ -179,5 +212,5 @@ def _title(status: StatusAnswer, now: datetime) -> Text:
 
 def _place(status: StatusAnswer) -> Text:
     phase = f", {status.phase}" if status.phase else ""
-    words = f"{status.target} of {status.repository}{phase}  {status.execution_id}"
-    return Text(wording.one_line(words), "dim", no_wrap=True, overflow="ellipsis")
+    words = f"into {status.target} of {status.repository}{phase} ({status.execution_id})"
+    return Text(wording.one_line(words), "dim")

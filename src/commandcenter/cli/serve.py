@@ -7,7 +7,7 @@ from functools import partial
 
 import click
 
-from commandcenter.api.guard import is_loopback
+from commandcenter.api.loopback import is_loopback
 from commandcenter.cli import journal
 from commandcenter.cli.failure import Interrupted
 from commandcenter.cli.invocation import Invocation, invocation

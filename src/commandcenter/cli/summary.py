@@ -23,11 +23,15 @@ STYLES = {
     State.CANCELLED: "yellow",
 }
 _LISTED_MAX = 60
+_WIDTH_MAX = 120
+"""A table wider than this is hard to read across."""
 
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console that takes no text for markup, and honours NO_COLOR."""
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    made.width = min(made.width, _WIDTH_MAX)
+    return made
 
 
 def summary(
@@ -39,16 +43,19 @@ def summary(
     """
     tasks = [task for batch in batches for task in batch.tasks]
     listed = tasks if whole or len(tasks) <= _LISTED_MAX else _remarkable(tasks)
-    return Group(_table(listed), *map(_line, _footer(status, tasks, len(listed))))
+    footer = map(_line, _footer(status, tasks, len(listed)))
+    return Group(_table(listed), Text(""), *footer)
 
 
 def _table(tasks: Sequence[TaskAnswer]) -> Table:
-    table = Table(box=SIMPLE_HEAD, expand=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("Task", overflow="fold", min_width=12)
+    table = Table(
+        box=SIMPLE_HEAD, expand=True, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    table.add_column("Task", overflow="fold", ratio=2)
     for name in ("Status", "PR", "Checks", "Review"):
         table.add_column(name, no_wrap=True)
     table.add_column("Time", justify="right", no_wrap=True)
-    table.add_column("Why", overflow="fold", min_width=10)
+    table.add_column("Why", overflow="fold", ratio=3)
     now = datetime.now(UTC)
     for task in tasks:
         table.add_row(
@@ -94,6 +101,7 @@ def _footer(status: StatusAnswer, tasks: Sequence[TaskAnswer], listed: int) -> I
     yield _outcome(status)
     yield from _result(status, tasks)
     yield from _used(tasks)
+    yield from _unverified(tasks)
     yield from (f"note: {note}" for note in status.notes)
     yield from _advice(status, tasks)
 
@@ -133,6 +141,12 @@ def _used(tasks: Sequence[TaskAnswer]) -> Iterator[str]:
     if asked or answered:
         cost = sum(task.cost_usd for task in tasks)
         yield f"Used: {asked:,} tokens in, {answered:,} out, ${cost:.2f}"
+
+
+def _unverified(tasks: Sequence[TaskAnswer]) -> Iterator[str]:
+    unverified = [task for task in tasks if task.checks and task.checks.judgement == "unverified"]
+    if unverified:
+        yield f"note: without any check: {wording.count(len(unverified), 'task')}"
 
 
 def _advice(status: StatusAnswer, tasks: Sequence[TaskAnswer]) -> Iterator[str]:

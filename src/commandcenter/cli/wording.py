@@ -71,6 +71,8 @@ def checks(found: Checks | None) -> str:
         return ""
     if found.judgement in ("passed", "failed"):
         return f"{found.passed}/{found.total}"
+    if found.judgement == "unverified":
+        return "none"
     return found.judgement.replace("_", " ")
 
 
