@@ -1,0 +1,148 @@
+"""What a person sees: the live picture and the summary, without colour and at 80 columns."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Console, RenderableType
+
+from commandcenter.cli.screen import Picture, draw
+from commandcenter.cli.summary import summary
+from commandcenter.core.run import Phase, Reason, State, TaskStatus
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Shown
+
+RUN = "exec_0badcafe"
+NOW = datetime.fromtimestamp(1_700_000_065, UTC)
+STARTED_MS = 1_700_000_000_000
+
+LANDED = TaskStatus(
+    RUN,
+    "1.1",
+    "Create the greeting",
+    "1",
+    0,
+    State.COMPLETED,
+    reason=Reason.MERGED,
+    proposal=7,
+    merge_commit="c0ffee" * 6 + "abcd",
+    checks="passed",
+    checks_passed=3,
+    checks_total=3,
+    review="approve",
+    started_ms=STARTED_MS,
+    ended_ms=STARTED_MS + 2500,
+)
+WORKING = TaskStatus(
+    RUN,
+    "1.2",
+    "Add the tests",
+    "1",
+    1,
+    State.IN_PROGRESS,
+    Phase.WORKING,
+    attempt=2,
+    started_ms=STARTED_MS,
+)
+FAILED = TaskStatus(
+    RUN,
+    "2.1",
+    "Command line",
+    "2",
+    2,
+    State.FAILED,
+    reason=Reason.CHECKS,
+    explanation="`make test` still fails",
+)
+
+
+def _text(content: RenderableType, width: int = 80) -> str:
+    out = io.StringIO()
+    console = Console(file=out, width=width, markup=False, highlight=False, no_color=True)
+    console.print(content)
+    return out.getvalue()
+
+
+def _many(states: dict[State, int]) -> list[TaskStatus]:
+    expanded = [state for state, number in states.items() for _ in range(number)]
+    return [
+        TaskStatus(RUN, f"1.{n}", f"Task {n}", "1", n, state, Phase.WORKING)
+        for n, state in enumerate(expanded, 1)
+    ]
+
+
+def test_the_picture_shows_where_each_task_stands(shown: Callable[..., Shown]) -> None:
+    status, batches = shown([LANDED, WORKING, FAILED], ended_ms=0)
+    picture = Picture(status, batches, {"1.2": "Edit tests/test_greeting.py"})
+    lines = draw(picture, now=NOW, width=80, height=24).plain.splitlines()
+    assert lines[0] == "Greeting service  2/3 tasks  1m05s"
+    assert lines[3].startswith("Batch 1: Title of 1 ")
+    assert "in progress" in lines[3]
+    assert " ".join(lines[4].split()) == "1.1 Create the greeting completed 3/3 #7 2.5s"
+    assert " ".join(lines[5].split()) == "1.2 Add the tests working, attempt 2 1m05s"
+    assert lines[6] == "      Edit tests/test_greeting.py"
+
+
+def test_the_picture_of_a_thousand_tasks_fits_the_screen(shown: Callable[..., Shown]) -> None:
+    states = {State.COMPLETED: 400, State.IN_PROGRESS: 4, State.FAILED: 2, State.PENDING: 594}
+    status, batches = shown(_many(states), ended_ms=0)
+    lines = draw(Picture(status, batches), now=NOW, width=80, height=24).plain.splitlines()
+    text = "\n".join(lines)
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert text.count("working") == 4
+    assert text.count("failed") == 2
+    assert lines[-1] == "982 more tasks not shown"
+
+
+def test_a_hostile_title_does_not_reach_the_terminal(shown: Callable[..., Shown]) -> None:
+    hostile = TaskStatus(RUN, "1.1", "[bold]x\x1b[2J\ny", "1", 0)
+    status, batches = shown([hostile])
+    for content in (
+        draw(Picture(status, batches), now=NOW, width=80, height=24),
+        summary(status, batches),
+    ):
+        assert "1.1 [bold]x y" in _text(content)
+        assert "\x1b" not in _text(content)
+
+
+def test_the_summary_has_a_row_a_task_and_says_where_the_result_is(
+    shown: Callable[..., Shown],
+) -> None:
+    status, batches = shown([LANDED, FAILED])
+    text = _text(summary(status, batches))
+    words = [line.split() for line in text.splitlines()]
+    assert words[0] == ["Task", "Status", "PR", "Checks", "Review", "Time", "Why"]
+    assert "completed #7 3/3 approve 2.5s" in " ".join(words[2])
+    assert "`make test` still fails" in text
+    assert "Run exec_0badcafe has failed: 1 completed, 1 failed of 2 tasks, in 10s." in text
+    assert "Result: branch main of /repositories/one, commit c0ffeec0ffee" in text
+    assert "hint: see commandcenter logs exec_0badcafe 2.1" in text
+    assert "hint: try again with commandcenter retry exec_0badcafe" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_summary_of_a_thousand_tasks_lists_what_did_not_land(
+    shown: Callable[..., Shown],
+) -> None:
+    status, batches = shown(_many({State.COMPLETED: 990, State.FAILED: 10}))
+    short, whole = _text(summary(status, batches)), _text(summary(status, batches, whole=True))
+    assert len(short.splitlines()) < 40
+    assert "990 tasks not listed: commandcenter status exec_0badcafe" in short
+    assert len(whole.splitlines()) > 1000
+
+
+def test_an_interrupted_run_says_how_to_go_on(shown: Callable[..., Shown]) -> None:
+    status, batches = shown([WORKING], phase=Phase.RECOVERING, ended_ms=0)
+    text = " ".join(_text(summary(status, batches)).split())
+    assert "Run exec_0badcafe is interrupted" in text
+    assert "commandcenter serve, or commandcenter run --resume exec_0badcafe" in text
+
+
+def test_a_task_without_checks_is_named_aloud(shown: Callable[..., Shown]) -> None:
+    unverified = TaskStatus(RUN, "1.1", "One", "1", 0, State.COMPLETED, checks="unverified")
+    assert "note: without any check: 1 task" in _text(summary(*shown([unverified])))
