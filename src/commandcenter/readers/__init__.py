@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
@@ -61,5 +62,13 @@ def _placed(found: Iterable[Diagnostic], source: PlanText) -> tuple[Diagnostic, 
 
 def _at(diagnostic: Diagnostic, lines: list[str], path: str) -> Diagnostic:
     line = min(max(diagnostic.line, 1), len(lines))
-    column = lines[line - 1].find(diagnostic.subject) + 1 if diagnostic.subject else 0
-    return replace(diagnostic, line=line, column=column or diagnostic.column, path=path)
+    column = _column(diagnostic.subject, lines[line - 1]) or diagnostic.column
+    return replace(diagnostic, line=line, column=column, path=path)
+
+
+def _column(subject: str, line: str) -> int:
+    """Return where a subject stands in a line, as a whole word if it does; 0 for nowhere."""
+    if not subject:
+        return 0
+    whole = re.search(rf"(?<![\w.]){re.escape(subject)}(?!\.?\w)", line)
+    return (whole.start() if whole else line.find(subject)) + 1

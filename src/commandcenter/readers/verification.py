@@ -15,118 +15,21 @@ from commandcenter.readers.markdown import Block, Field, spans, text_lines, with
 _SHELLS = {"bash", "sh", "shell", "zsh", "console", "shell-session", "shellsession"}
 _NOTHING = re.compile(r"(none|n/?a|-|–|—|nothing)\.?", re.IGNORECASE)
 
-_BARE = frozenset(
-    {
-        "awk",
-        "basename",
-        "bash",
-        "bats",
-        "black",
-        "bun",
-        "bundle",
-        "bzip2",
-        "cargo",
-        "cat",
-        "cd",
-        "chmod",
-        "cmake",
-        "cmp",
-        "composer",
-        "cp",
-        "ctest",
-        "curl",
-        "deno",
-        "df",
-        "diff",
-        "dirname",
-        "docker",
-        "dotnet",
-        "du",
-        "echo",
-        "egrep",
-        "env",
-        "eslint",
-        "fgrep",
-        "find",
-        "flake8",
-        "gcc",
-        "g++",
-        "false",
-        "git",
-        "go",
-        "gofmt",
-        "gradle",
-        "grep",
-        "head",
-        "helm",
-        "isort",
-        "java",
-        "javac",
-        "jest",
-        "jq",
-        "kubectl",
-        "ls",
-        "make",
-        "mkdir",
-        "mvn",
-        "mypy",
-        "nix",
-        "node",
-        "nox",
-        "npm",
-        "npx",
-        "perl",
-        "php",
-        "phpunit",
-        "pip",
-        "pip3",
-        "playwright",
-        "pnpm",
-        "poetry",
-        "pre-commit",
-        "prettier",
-        "printf",
-        "psql",
-        "pwd",
-        "pylint",
-        "pyright",
-        "pytest",
-        "python",
-        "python3",
-        "rake",
-        "realpath",
-        "rg",
-        "rspec",
-        "ruby",
-        "ruff",
-        "rustc",
-        "sed",
-        "sh",
-        "sha256sum",
-        "shellcheck",
-        "sort",
-        "sqlite3",
-        "stat",
-        "swift",
-        "tail",
-        "tar",
-        "terraform",
-        "test",
-        "tox",
-        "tr",
-        "true",
-        "tsc",
-        "uniq",
-        "uv",
-        "uvx",
-        "vitest",
-        "wc",
-        "xargs",
-        "yarn",
-        "yq",
-        "zig",
-        "zsh",
-    }
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_BARE = _words(
+    """
+    awk basename bash bats black bun bundle bzip2 cargo cat cd chmod cmake cmp composer cp ctest
+    curl deno df diff dirname docker dotnet du echo egrep env eslint fgrep find flake8 gcc g++
+    false git go gofmt gradle grep head helm isort java javac jest jq kubectl ls make mkdir mvn
+    mypy nix node nox npm npx perl php phpunit pip pip3 playwright pnpm poetry pre-commit prettier
+    printf psql pwd pylint pyright pytest python python3 rake realpath rg rspec ruby ruff rustc
+    sed sh sha256sum shellcheck sort sqlite3 stat swift tail tar terraform test tox tr true tsc
+    uniq uv uvx vitest wc xargs yarn yq zig zsh
+    """
 )
 _ALONE = frozenset({"false", "make", "mypy", "nox", "pytest", "tox", "true"})
 _VERBS = {
@@ -145,115 +48,17 @@ _VERBS = {
     "uv": "run sync build",
     "yarn": "test run build lint",
 }
-_SENTENCE = frozenset(
-    {
-        "a",
-        "an",
-        "and",
-        "any",
-        "are",
-        "as",
-        "be",
-        "been",
-        "but",
-        "by",
-        "can",
-        "cannot",
-        "correctly",
-        "could",
-        "do",
-        "does",
-        "each",
-        "error",
-        "errors",
-        "every",
-        "exist",
-        "exists",
-        "fail",
-        "fails",
-        "failing",
-        "file",
-        "files",
-        "has",
-        "have",
-        "if",
-        "is",
-        "it",
-        "its",
-        "must",
-        "no",
-        "nor",
-        "not",
-        "of",
-        "only",
-        "or",
-        "output",
-        "outputs",
-        "pass",
-        "passed",
-        "passes",
-        "present",
-        "print",
-        "prints",
-        "raise",
-        "raises",
-        "return",
-        "returned",
-        "returns",
-        "runs",
-        "should",
-        "shows",
-        "shown",
-        "succeed",
-        "succeeds",
-        "successfully",
-        "sure",
-        "that",
-        "the",
-        "their",
-        "then",
-        "there",
-        "these",
-        "this",
-        "to",
-        "valid",
-        "was",
-        "were",
-        "when",
-        "will",
-        "with",
-        "accepts",
-        "allows",
-        "builds",
-        "compiles",
-        "completes",
-        "contains",
-        "creates",
-        "displays",
-        "equals",
-        "finds",
-        "finishes",
-        "found",
-        "gives",
-        "handles",
-        "includes",
-        "lists",
-        "loads",
-        "matches",
-        "produces",
-        "remains",
-        "reports",
-        "responds",
-        "says",
-        "starts",
-        "supports",
-        "yields",
-        "installed",
-        "required",
-        "without",
-        "work",
-        "works",
-    }
+_SENTENCE = _words(
+    """
+    a an and any are as be been but by can cannot correctly could do does each error errors every
+    exist exists fail fails failing file files has have if is it its must no nor not of only or
+    output outputs pass passed passes present print prints raise raises return returned returns
+    runs should shows shown succeed succeeds successfully sure that the their then there these
+    this to valid was were when will with accepts allows builds compiles completes contains
+    creates displays equals finds finishes found gives handles includes lists loads matches
+    produces remains reports responds says starts supports yields installed required without work
+    works
+    """
 )
 _ARGUMENT = re.compile(r"""^-{1,2}[A-Za-z]|[/*=$<>|"']|[\w-]\.[A-Za-z]\w*$""")
 _READERS = frozenset({"cat", "ls", "wc"})
@@ -290,11 +95,13 @@ _NEGATED = re.compile(r"\b(?:no|not|never|without|zero|0|any)\b|n't\b", re.IGNOR
 class _Item:
     """One thing that a verification field asks for, not yet typed."""
 
-    def __init__(self, text: str, line: int, shell: bool = False) -> None:
+    def __init__(self, text: str, line: int, *, shell: bool = False, code: bool = False) -> None:
         self.text = text
         self.line = line
         self.shell = shell
         """Whether it is the content of a shell block."""
+        self.code = code
+        """Whether it is the content of any code block."""
         self.fails = expected_to_fail(text if shell else without_spans(text))
 
 
@@ -342,7 +149,7 @@ def _part(part: Block) -> _Item:
         text = "\n".join(line.text.strip() for line in text_lines(part))
         return _Item(re.sub(r"^\[[ xX]\]\s+", "", text), part.line)
     shell = part.kind == "fence" and part.info.strip().split(" ")[0].casefold() in _SHELLS
-    return _Item(part.text.strip("\n"), part.line, shell)
+    return _Item(part.text.strip("\n"), part.line, shell=shell, code=True)
 
 
 def _taint(items: list[_Item]) -> None:
@@ -361,6 +168,8 @@ def _taint(items: list[_Item]) -> None:
 def _command(item: _Item) -> str | None:
     if item.shell:
         return _script(item.text)
+    if item.code:
+        return None
     if spans(item.text):
         return _quoted(item.text)
     return item.text.strip() if _bare(item.text.strip()) else None
@@ -425,11 +234,11 @@ def _bare(text: str) -> bool:
     outside = re.sub(r"""(["']).*?\1""", "", text).split()[1:]
     if _sentence(outside):
         return False
-    if rest[-1] not in (".", "..") and rest[-1].endswith((".", "!", "?", ":")):
+    if rest[-1].endswith((".", "!", "?", ":")) and not re.search(r"/|^\.+$", rest[-1]):
         return False
     if len(rest) == 1 and words[0] in _READERS:
         return True
-    verbs = _VERBS.get(words[0], "").split()
+    verbs = _words(_VERBS.get(words[0], ""))
     return rest[0] in verbs or any(_ARGUMENT.search(word) for word in rest)
 
 

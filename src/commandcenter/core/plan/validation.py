@@ -183,7 +183,7 @@ def _unknown(
     code: str, kind: str, waiting: str, reference: Reference, known: Iterable[str]
 ) -> Diagnostic:
     message = f"{kind} {waiting} depends on unknown {kind} {reference.id}"
-    hint = closest(reference.id, known)
+    hint = closest(reference.id, (i for i in known if i != waiting))
     return Diagnostic(code, message, reference.line, hint=hint, subject=reference.id)
 
 

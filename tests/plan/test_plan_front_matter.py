@@ -1,0 +1,84 @@
+"""Front matter: ours is read strictly, that of others is left alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from commandcenter.core.plan import ReviewPolicy
+from commandcenter.readers import PlanSource, ReadResult, read_plan
+
+TASK = "\n### Task 1.1: A\n\nx\n"
+
+
+def read(front: str) -> ReadResult:
+    return read_plan(PlanSource(f"---\n{front}\n---\n{TASK}"))
+
+
+def test_a_plan_verified_by_default_needs_no_verification_of_its_own() -> None:
+    result = read("commandcenter: 1\ndefaults: {verify: [true, 'pytest -q']}")
+    assert result.plan is not None
+    assert result.plan.commands_of(result.plan.tasks[0]) == ("true", "pytest -q")
+    assert result.diagnostics == ()
+
+
+@pytest.mark.parametrize(
+    ("review", "policy"),
+    [
+        ("3", ReviewPolicy(3)),
+        ("false", ReviewPolicy(0)),
+        ("{rounds: 2, reviewer: x}", ReviewPolicy(2, "x")),
+        ("{reviewer: x}", ReviewPolicy(1, "x")),
+    ],
+)
+def test_review(review: str, policy: ReviewPolicy) -> None:
+    plan = read(f"commandcenter: 1\ndefaults:\n  review: {review}").plan
+    assert plan is not None
+    assert plan.defaults.review == policy
+
+
+@pytest.mark.parametrize(
+    ("front", "line"),
+    [
+        ("commandcenter: 2", 2),
+        ("commandcenter: 1\nowner: me", 3),
+        ("commandcenter: 1\ndefaults:\n  agnet: x", 4),
+        ("commandcenter: 1\ndefaults:\n  limits: {attempts: many}", 4),
+        ("commandcenter: 1\ndefaults:\n  limits: {timeout: soon}", 4),
+        ("commandcenter: 1\ndefaults:\n  limits: {tries: 1}", 4),
+        ("commandcenter: 1\ndefaults:\n  review: [1]", 4),
+        ("commandcenter: 1\ndefaults: 5", 3),
+        ("commandcenter: 1\ndefaults: {agent: a, agent: b}", 3),
+        ("commandcenter: 1\n? [a, b]\n: c", 3),
+        ("defaults: {agent: x}", 2),
+        ("commandcenter: 1\n  bad: [", 3),
+        ("commandcenter: 1\ndefaults: {verify: [[a]]}", 3),
+        ("commandcenter: 1\ndefaults: {limits: {budget_usd: .nan}}", 3),
+        ("- a", 2),
+        ("x: " + "[" * 3000, 2),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(front: str, line: int) -> None:
+    found = [d for d in read(front).diagnostics if d.code == "P012"]
+    assert [d.line for d in found] == [line]
+
+
+def test_a_misspelt_key_names_the_right_one() -> None:
+    found = read("commandcenter: 1\ndefualts: {}").diagnostics
+    assert [d.hint for d in found if d.code == "P012"] == ["did you mean `defaults`?"]
+
+
+def test_a_limit_out_of_range_is_an_error() -> None:
+    found = read("commandcenter: 1\ndefaults: {limits: {attempts: 0}}").diagnostics
+    assert "P012" in {d.code for d in found}
+
+
+def test_front_matter_of_another_program_is_left_alone() -> None:
+    result = read("title: Mine\nowner: me\ntags: [a, b]")
+    assert result.ok
+    assert result.plan is not None
+    assert result.plan.title == "Mine"
+
+
+def test_our_front_matter_that_is_never_closed_is_an_error() -> None:
+    found = read_plan(PlanSource(f"---\ncommandcenter: 1\n{TASK}")).diagnostics
+    assert "P012" in {d.code for d in found}
