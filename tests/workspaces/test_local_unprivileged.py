@@ -1,0 +1,59 @@
+"""The local kind keeps its contract when the service is an ordinary user."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import commandcenter
+from commandcenter.system import process
+
+NOBODY = 65534
+CONTRACT = Path(__file__).with_name("test_local_contract.py")
+# The interpreter may lie in a home that only root may enter. In a mount namespace of its own the
+# user sees it there, and nothing else of that home.
+AS_NOBODY = """
+set -e
+base=$1; closed=/$(echo "$base" | cut -d/ -f2); shift
+if ! setpriv --reuid 65534 --regid 65534 --clear-groups test -x "$base/bin"; then
+    mount -t tmpfs none /mnt && mkdir /mnt/base && mount --bind "$base" /mnt/base
+    mount -t tmpfs -o mode=755 none "$closed" && mkdir -p "$base"
+    mount --bind /mnt/base "$base"
+fi
+exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"
+"""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Not below pytest's own folder, which only its user may enter.
+    folder = Path("/var/tmp") / f"commandcenter-nobody-{os.getpid()}"
+    folder.mkdir()
+    os.chown(folder, NOBODY, NOBODY)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="these tests already run as an ordinary user")
+async def test_an_ordinary_user_gets_the_same_overlay(folder: Path) -> None:
+    tests = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{CONTRACT}")
+    options = ("-k", "TestOverlay", "--basetemp", str(folder / "t"), "--rootdir", str(folder))
+    environment = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": str(Path(commandcenter.__file__).parents[1]),
+    }
+
+    done = await process.run(
+        ("unshare", "-m", "sh", "-c", AS_NOBODY, "sh", sys.base_prefix, *tests, *options)
+        + ("-c", str(CONTRACT.parents[2] / "pyproject.toml")),
+        environment=environment,
+        timeout_s=170,
+    )
+
+    assert done.exit_code == 0, done.stdout.decode()[-6000:] + done.stderr.decode()[-2000:]

@@ -1,0 +1,70 @@
+"""A prepared base: made once, whole or not at all, and known to the index as seen from inside."""
+
+import asyncio
+import struct
+from pathlib import Path
+
+import pytest
+
+from commandcenter.system import process
+from commandcenter.system.git import Git
+from commandcenter.testing.workspaces import Example, example_vault
+from commandcenter.workspaces.prepared import AGENT_ID, Bases, seen_from_inside
+
+
+@pytest.fixture
+async def example(tmp_path: Path) -> Example:
+    return await example_vault(tmp_path)
+
+
+async def test_a_base_is_made_once_however_many_ask(tmp_path: Path, example: Example) -> None:
+    bases = Bases(tmp_path / "bases", Git())
+
+    asked = (bases.prepare(example.vault, example.commit) for _ in range(5))
+    one, *others = await asyncio.gather(*asked)
+
+    assert {base.tree for base in others} == {one.tree}
+    assert len(list((tmp_path / "bases").glob("*/*"))) == 1
+
+
+async def test_two_processes_making_the_same_base_both_get_it(
+    tmp_path: Path, example: Example
+) -> None:
+    two = [Bases(tmp_path / "bases", Git()) for _ in range(2)]
+
+    made = await asyncio.gather(*(each.prepare(example.vault, example.commit) for each in two))
+
+    assert made[0] == made[1]
+    assert (made[0].tree / "hello.txt").read_text() == "hello\n"
+    assert not list((tmp_path / "bases").glob("*/new-*"))
+
+
+async def test_a_sweep_removes_only_what_nobody_is_making(tmp_path: Path) -> None:
+    bases = Bases(tmp_path / "bases", Git())
+    left = tmp_path / "bases" / "vault" / "new-left"
+    left.mkdir(parents=True)
+
+    bases.sweep()
+
+    assert not left.exists()
+
+
+async def test_the_index_stays_valid_with_the_agents_ids(tmp_path: Path) -> None:
+    for number in range(40):
+        path = tmp_path.joinpath(*["d" * (number + 1)] * (number + 1), "f" * number + "x")
+        path.parent.mkdir(parents=True)
+        path.write_text(str(number))
+    git = ("git", "-C", str(tmp_path), "-c", "index.version=2")
+    await process.run((*git, "init", "-q"))
+    await process.run((*git, "add", "-A"))
+    before = await process.run((*git, "ls-files", "-s"))
+    index = tmp_path / ".git" / "index"
+
+    index.write_bytes(seen_from_inside(index.read_bytes(), 20))
+
+    after = await process.run((*git, "ls-files", "-s"))
+    debug = await process.run((*git, "ls-files", "--debug"))
+    assert after == before
+    assert before.stdout.count(b"\n") == 40
+    assert debug.stdout.count(f"uid: {AGENT_ID}\tgid: {AGENT_ID}".encode()) == 40
+    assert struct.unpack_from(">L", index.read_bytes(), 8) == (40,)
