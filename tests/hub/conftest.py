@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from starlette.applications import Starlette
+
+from commandcenter.hub import HubRepository, create_hub
+from commandcenter.store.database import migrate, open_engine, prepare_sqlite, sqlite_url
+from commandcenter.store.hub import HubStore
+from commandcenter.system.git import Git
+from commandcenter.testing.forges import make_bare, write_commit
+
+TOKENS = {"token-of-the-author": "author", "token-of-the-reviewer": "reviewer"}
+
+
+@dataclass
+class Desk:
+    """A hub without a network: requests go straight into the application."""
+
+    folder: Path
+    git: Git
+    repository: HubRepository
+    start: str
+
+    def engine(self) -> sa.Engine:
+        return open_engine(sqlite_url(self.folder / "hub.db"))
+
+    def app(self, engine: sa.Engine) -> Starlette:
+        known = {(self.repository.owner, self.repository.name): self.repository}
+        return create_hub(HubStore(engine), lambda *name: known.get(name), self.git, TOKENS)
+
+    async def commit(self, branch: str, files: dict[str, str], onto: str, words: str = "A") -> str:
+        return await write_commit(self.git, self.repository.git_dir, branch, files, words, onto)
+
+    async def plumb(self, *args: str) -> str:
+        return (await self.git.run(*args, git_dir=self.repository.git_dir)).text
+
+
+class Api:
+    """Calls the repository on a hub, as one user."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self.client = client
+        self.path = "/repos/acme/project"
+
+    async def __call__(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        return await self.client.request(method, f"{self.path}{path}", **kwargs)
+
+    async def opened(self, branch: str, base: str = "main", **more: Any) -> dict[str, Any]:
+        body = {"title": f"Title of {branch}", "body": "Words.", "head": branch, "base": base}
+        answer = await self("POST", "/pulls", json=body | more)
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
+
+
+def client_of(
+    app: Any, token: str | None = "token-of-the-author", root: str = "http://hub.test"
+) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    transport = httpx.ASGITransport(app=app)
+    return httpx.AsyncClient(transport=transport, base_url=root, headers=headers)
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> Desk:
+    git = Git()
+    repository = HubRepository("acme", "project", tmp_path / "project.git")
+    start = await make_bare(git, repository.git_dir)
+    prepare_sqlite(tmp_path / "hub.db")
+    desk = Desk(tmp_path, git, repository, start)
+    engine = desk.engine()
+    migrate(engine)
+    engine.dispose()
+    return desk
+
+
+@pytest.fixture
+async def app(desk: Desk) -> AsyncIterator[Starlette]:
+    engine = desk.engine()
+    yield desk.app(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+async def api(app: Starlette) -> AsyncIterator[Api]:
+    async with client_of(app) as client:
+        yield Api(client)
+
+
+@pytest.fixture
+async def reviewer(app: Starlette) -> AsyncIterator[Api]:
+    async with client_of(app, "token-of-the-reviewer") as client:
+        yield Api(client)
+
+
+@pytest.fixture
+def make_client() -> Callable[..., httpx.AsyncClient]:
+    return client_of
