@@ -140,7 +140,8 @@ class Local:
         return tuple(key for key in removed if key)
 
     def _folder(self, key: WorkspaceKey) -> Path:
-        # Short, because a socket's path may have 107 bytes; the file `key` in it has the words.
+        # Short, because of the socket in it: the kernel takes 107 bytes at most for its path. The
+        # file `key` there has the words.
         return self._root / "ws" / hashlib.sha256(str(key).encode()).hexdigest()[:12]
 
     def _existing(self) -> list[Path]:
