@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -55,7 +56,7 @@ async def test_a_wrong_field_is_named(
 ) -> None:
     await desk.commit("task", {"a.txt": "a\n"}, desk.start)
 
-    answer = await api("POST", "/pulls", json=body)
+    answer = await api("POST", "/pulls", content=json.dumps(body))
 
     assert answer.status_code == 422
     assert answer.json()["message"] == "Validation Failed"

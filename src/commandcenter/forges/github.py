@@ -27,6 +27,7 @@ from commandcenter.forges.rest import Json, Pause, RestApi
 API_URL = "https://api.github.com"
 REVIEW_CONTEXT = "commandcenter/review"
 TEXT_CHARACTERS_MAX = 65_536
+TITLE_CHARACTERS_MAX = 256
 DESCRIPTION_CHARACTERS_MAX = 140
 _API_VERSION = "2022-11-28"
 _MERGEABLE_WAITS_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -73,7 +74,11 @@ class GitHub:
         self, *, head_branch: str, base_branch: str, title: str, body: str
     ) -> Proposal:
         """Open a pull request for this branch, or update the open one that it already has."""
-        wanted = {"title": title, "body": cut(body), "base": base_branch}
+        wanted = {
+            "title": sendable(title)[:TITLE_CHARACTERS_MAX],
+            "body": cut(body),
+            "base": base_branch,
+        }
         found = await self._open_pull(head_branch, base_branch)
         if found is None:
             try:
@@ -115,7 +120,7 @@ class GitHub:
         body = {
             "state": state.value,
             "context": context,
-            "description": description[:DESCRIPTION_CHARACTERS_MAX],
+            "description": sendable(description)[:DESCRIPTION_CHARACTERS_MAX],
         }
         await self._api.send("POST", f"{self._path}/statuses/{commit}", body)
 
@@ -268,10 +273,16 @@ class GitHub:
 
 
 def cut(text: str, characters_max: int = TEXT_CHARACTERS_MAX) -> str:
-    """Return the text, cut with a note when it is too long for GitHub."""
+    """Return the text as it can be sent, cut with a note when it is too long for GitHub."""
+    text = sendable(text)
     if len(text) <= characters_max:
         return text
     return text[: characters_max - len(_CUT)] + _CUT
+
+
+def sendable(text: str) -> str:
+    """Return the text without what no forge takes: NUL, and bytes that were not UTF-8."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
 
 
 class _User(BaseModel):
@@ -436,7 +447,7 @@ def _bullet(issue: Issue) -> str:
 
 def _line_comment(issue: Issue) -> dict[str, str | int]:
     body = cut(f"{_weight(issue)}: {_said(issue)}")
-    return {"path": issue.file, "line": issue.line, "side": "RIGHT", "body": body}
+    return {"path": sendable(issue.file), "line": issue.line, "side": "RIGHT", "body": body}
 
 
 def _weight(issue: Issue) -> str:

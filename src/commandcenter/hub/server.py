@@ -181,7 +181,9 @@ def _is_loopback(host: str) -> bool:
 
 
 def _root(request: Request) -> str:
-    return str(request.base_url).rstrip("/")
+    # Not `base_url`: that one leaves out the path below which we are mounted.
+    path = request.scope.get("root_path", "")
+    return str(request.url.replace(path=path, query="", fragment="")).rstrip("/")
 
 
 async def _answer_refusal(_request: Request, refusal: RefusalError) -> Response:

@@ -600,6 +600,22 @@ class ForgeSuite:
         await ground.forge.delete_branch("aufgabe/größe-日本")
         assert await ground.tip("aufgabe/größe-日本") is None
 
+    async def test_words_that_no_forge_takes_are_replaced(self, ground: Ground) -> None:
+        head = await ground.commit("task-1", {"a.txt": "a\n"}, onto="main")
+        words = "bad\udcff\ud800\0 byte"
+
+        made = await _propose(ground, "task-1", title=words + "t" * 300, body=words)
+        await ground.forge.comment(made.number, words)
+        await ground.reviewer.review(
+            made.number,
+            Review(head, Decision.APPROVE, words, (Issue(words, file="a.txt", line=1),), words),
+        )
+
+        assert made.title.startswith("bad")
+        assert made.title.endswith("t")
+        assert made.body.endswith(" byte")
+        assert len(await ground.line_comments(made.number)) == 1
+
     async def test_a_long_body_is_cut_with_a_note(self, ground: Ground) -> None:
         head = await ground.commit("task-1", {"a.txt": "a\n"}, onto="main")
 

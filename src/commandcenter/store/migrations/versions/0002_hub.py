@@ -77,7 +77,12 @@ def upgrade() -> None:
             primary_key=True,
             autoincrement=True,
         ),
-        sa.Column("review", sa.BigInteger, sa.ForeignKey("hub_reviews.id"), nullable=False),
+        sa.Column(
+            "review",
+            sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+            sa.ForeignKey("hub_reviews.id"),
+            nullable=False,
+        ),
         sa.Column("repository", sa.Integer, sa.ForeignKey("hub_repositories.id"), nullable=False),
         sa.Column("number", sa.Integer, nullable=False),
         sa.Column("author", sa.String(100), nullable=False),
