@@ -24,7 +24,7 @@ def users(tmp_path: Path) -> dict[str, str]:
     home.mkdir()
     (home / ".gitconfig").write_text(
         "[user]\nname = Ada\nemail = ada@example.org\n[init]\ndefaultBranch = main\n"
-        "[protocol \"file\"]\nallow = always\n"
+        '[protocol "file"]\nallow = always\n'
     )
     return {"HOME": str(home), "PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
 

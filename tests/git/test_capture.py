@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from commandcenter.core.change import Change
-from commandcenter.core.errors import CaptureRefused, GitError
+from commandcenter.core.errors import CaptureRefused
 from commandcenter.core.workspace import Contents
 from commandcenter.system.capture import capture
 from commandcenter.system.git import Git
 from commandcenter.system.vault import Identity, Vault, task_ref
 
 Shell = Callable[..., str]
-Run = Callable[..., Awaitable[Change]]
 
 ZOO = Path(__file__).with_name("zoo.py")
 _spec = importlib.util.spec_from_file_location("zoo", ZOO)
@@ -110,9 +110,8 @@ async def healthy(stage: Stage, sh: Shell) -> None:
 
 def tree_that_git_would_make(stage: Stage, sh: Shell) -> str:
     """Return the tree of a plain `git add -A` on what the agent last saw."""
-    shutil.rmtree(stage.there / "copy/.git", ignore_errors=True)
-    (stage.there / "copy/.git").unlink(missing_ok=True)
     script = (
+        "rm -rf copy/.git;"
         "git clone -q --bare seed oracle.git; export GIT_DIR=$PWD/oracle.git;"
         "echo '* -text -filter -ident' > oracle.git/info/attributes;"
         "export GIT_WORK_TREE=$PWD/copy; cd copy; git read-tree HEAD; git add -A; git write-tree"
@@ -181,9 +180,7 @@ async def test_what_is_dangerous_is_refused_in_words(stage: Stage, case: str, sh
     await healthy(stage, sh)
 
 
-async def test_the_canary_sings_when_plain_git_runs_in_such_a_tree(
-    stage: Stage, sh: Shell
-) -> None:
+async def test_the_canary_sings_when_plain_git_runs_in_such_a_tree(stage: Stage, sh: Shell) -> None:
     stage.act("own_git_is_hostile")
 
     sh("git -C copy status", stage.there)
@@ -194,7 +191,6 @@ async def test_the_canary_sings_when_plain_git_runs_in_such_a_tree(
 async def test_files_in_a_submodule_are_left_out(stage: Stage, sh: Shell) -> None:
     commit = stage.base
     sh(f"cd seed; git update-index --add --cacheinfo 160000,{commit},sub; git commit -qm sub")
-    sh("git push -q origin main; mkdir lower/sub", stage.there / "seed/../") if False else None
     sh("cd seed; git push -q origin main")
     sh("mkdir lower/sub")
     stage.base = await stage.vault.fetch("main")
@@ -204,3 +200,89 @@ async def test_files_in_a_submodule_are_left_out(stage: Stage, sh: Shell) -> Non
 
     assert change.files == ("f3.txt",)
     assert change.notes == ("`sub` is a submodule: what is in it was left out.",)
+
+
+@pytest.fixture
+async def checkout(git: Git, vault: Vault, seed: Path, sh: Shell, tmp_path: Path) -> Stage:
+    """A plain checkout, with one edit."""
+    base = sh("git rev-parse HEAD", seed)
+    sh("mkdir lower; git -C seed archive HEAD | tar -x -C lower")
+    stage = Stage("checkout", tmp_path, git, vault, base)
+    stage.act("plain_edit")
+    return stage
+
+
+async def test_a_second_call_finds_the_first_ones_commit(checkout: Stage) -> None:
+    first = await checkout.capture()
+    (checkout.there / "merged/f1.txt").write_text("too late\n")
+
+    assert await checkout.capture() == first
+    assert (first.insertions, first.deletions) == (2, 2)
+    assert await checkout.vault.ref(task_ref("r", "1.1", 1)) == first.head
+
+
+async def test_the_same_files_give_the_same_commit(checkout: Stage) -> None:
+    first = await checkout.capture()
+    other = await checkout.capture(task_ref("r", "1.1", 2))
+
+    assert other == first
+
+
+async def test_two_captures_at_once_give_one_commit(checkout: Stage) -> None:
+    changes = await asyncio.gather(*(checkout.capture() for _ in range(4)))
+
+    assert len({change.head for change in changes}) == 1
+    assert await checkout.vault.fsck() == ()
+
+
+async def test_upkeep_during_captures_harms_nothing(checkout: Stage) -> None:
+    refs = [task_ref("r", str(number), 1) for number in range(4)]
+
+    await asyncio.gather(
+        checkout.vault.maintain(), *map(checkout.capture, refs), checkout.vault.maintain()
+    )
+
+    assert await checkout.vault.fsck() == ()
+
+
+async def test_protected_files_may_not_change(checkout: Stage, ada: Identity) -> None:
+    for protect in (["f1.txt"], ["new/"], ["*.txt"]):
+        with pytest.raises(CaptureRefused, match="protected"):
+            await capture(
+                checkout.git,
+                checkout.vault,
+                checkout.contents(),
+                checkout.base,
+                ref=task_ref("r", "p", 1),
+                message="m",
+                author=ada,
+                committer=ada,
+                date=1,
+                protect=protect,
+            )
+
+
+async def test_a_link_swapped_in_while_reading_leaks_nothing(checkout: Stage, sh: Shell) -> None:
+    folder, spare = checkout.there / "merged/r", checkout.there / "spare"
+    folder.mkdir()
+    for number in range(40):
+        (folder / f"f{number}").write_text("mine\n")
+        (checkout.there / f"secret/f{number}").write_text("SECRET-CONTENT\n")
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            folder.rename(spare)
+            folder.symlink_to(checkout.there / "secret")
+            folder.unlink()
+            spare.rename(folder)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    for number in range(10):
+        with contextlib.suppress(CaptureRefused):
+            await checkout.capture(task_ref("r", "race", number))
+    stop.set()
+    swapping.join()
+
+    await healthy(checkout, sh)

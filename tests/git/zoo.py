@@ -246,7 +246,10 @@ def spellings_of_dotgit(at: Path, there: Path) -> None:
 def nested_repository(at: Path, there: Path) -> None:
     sh("git init -q inner; cd inner; echo 1 > a; git add -A; git commit -qm s", at)
     sh(f"cd inner; git config core.fsmonitor {there}/evil.sh", at)
-    sh(f"cd inner; git config filter.e.clean {there}/evil.sh; echo '* filter=e' > .gitattributes", at)
+    sh(
+        f"cd inner; git config filter.e.clean {there}/evil.sh; echo '* filter=e' > .gitattributes",
+        at,
+    )
     write(at / "inner/a", "2\n")
     sh("git init -q src", at)
     write(at / "src/x.c", "lost\n")
@@ -360,9 +363,7 @@ def move(source: Path, target: Path) -> None:
 
 
 def mount(there: Path, options: str) -> None:
-    layers = ",".join(
-        f"{name}dir={there / name}" for name in ("lower", "upper", "work")
-    )
+    layers = ",".join(f"{name}dir={there / name}" for name in ("lower", "upper", "work"))
     libc = ctypes.CDLL(None, use_errno=True)
     done = libc.mount(
         b"overlay", os.fsencode(there / "merged"), b"overlay", 6, f"{layers},{options}".encode()
