@@ -365,6 +365,21 @@ def test_the_commit_message_is_kept() -> None:
     assert (done.commit, done.labels["commit"]) == ("", "8bab254")
 
 
+@pytest.mark.parametrize("rule", ["---", "-", "==="])
+def test_a_rule_directly_below_a_field_does_not_end_the_task(rule: str) -> None:
+    text = f"## Batch 1: A\n{task('x')}\n**Commit:** feat: y\n{rule}\n\n{task('x', '1.2')}"
+    result = read(text)
+    assert result.plan is not None
+    assert result.plan.tasks[0].commit.startswith("feat: y")
+    assert [t.batch for t in result.plan.tasks] == ["1", "1"]
+    assert codes(result) == set()
+
+
+def test_a_task_may_have_an_underlined_heading() -> None:
+    text = "Batch 1: A\n======\n\nTask 1.1: B\n------\n\n**Verification:** `true`\n"
+    assert sound(text).tasks[0].title == "B"
+
+
 def test_further_fields_are_labels() -> None:
     labels = sound(task("**Agent:** codex\n**Auto Merge:** no")).tasks[0].labels
     assert labels == {"agent": "codex", "auto_merge": "no"}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import click
 
@@ -110,13 +110,13 @@ def _read(context: click.Context, path: str, dialect: str | None) -> ReadResult:
         _refuse(context, f"{path}: there is no such file.", "give the path of a plan file")
     except IsADirectoryError:
         _refuse(context, f"{path}: this is a folder.", "give the path of a plan file in it")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        _refuse(context, f"{path}: cannot be read: {reason}.", "check the file and its rights")
+    except OSError as error:
+        message = f"{path}: cannot be read: {error.strerror}."
+        _refuse(context, message, "check the file and its rights")
     return read_plan(PlanSource(content, path), dialect)
 
 
-def _refuse(context: click.Context, message: str, hint: str) -> None:
+def _refuse(context: click.Context, message: str, hint: str) -> NoReturn:
     click.echo(f"error: {message}\nhint: {hint}", err=True)
     context.exit(2)
 

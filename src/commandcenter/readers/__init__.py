@@ -62,8 +62,9 @@ def _placed(found: Iterable[Diagnostic], source: PlanText) -> tuple[Diagnostic, 
 
 def _at(diagnostic: Diagnostic, lines: list[str], path: str) -> Diagnostic:
     line = min(max(diagnostic.line, 1), len(lines))
-    column = _column(diagnostic.subject, lines[line - 1]) or diagnostic.column
-    return replace(diagnostic, line=line, column=column, path=path)
+    if column := _column(diagnostic.subject, lines[line - 1]):
+        return replace(diagnostic, line=line, column=column, path=path)
+    return replace(diagnostic, line=line, subject="", path=path)
 
 
 def _column(subject: str, line: str) -> int:

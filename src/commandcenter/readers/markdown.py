@@ -94,9 +94,9 @@ def _block(node: SyntaxTreeNode, line: int) -> Block:
     start, end = node.map if node.map else (line - 1, line)
     children = [child for child in node.children if child.type != "inline"]
     text = "".join(child.content for child in node.children if child.type == "inline")
-    is_heading = node.type == "heading"
+    is_heading = node.type == "heading" and not _underlined_text(node.markup, text)
     return Block(
-        node.type,
+        "paragraph" if node.type == "heading" and not is_heading else node.type,
         start + 1,
         max(end, start + 1),
         text if node.is_nested else node.content,
@@ -104,6 +104,14 @@ def _block(node: SyntaxTreeNode, line: int) -> Block:
         node.markup,
         tuple(_block(child, start + 1) for child in children),
     )
+
+
+def _underlined_text(markup: str, text: str) -> bool:
+    """Say whether dashes directly below text made it a heading that nobody meant.
+
+    A rule, or an empty list item, below **Commit:** would else end the task.
+    """
+    return markup in ("-", "=") and ("\n" in text or label(text) is not None)
 
 
 def fields(blocks: Sequence[Block], headings: frozenset[str] = frozenset()) -> list[Field]:

@@ -7,6 +7,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
+from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -113,7 +114,7 @@ def _object(kind: type, value: object, path: tuple[str | int, ...], faults: list
         for name, f in known.items()
         if name not in value and f.default is MISSING and f.default_factory is MISSING
     ]
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     before = len(faults)
     given = {
         name: _value(hints[name], value[name], (*path, name), faults)
@@ -122,6 +123,11 @@ def _object(kind: type, value: object, path: tuple[str | int, ...], faults: list
     }
     missing = any(f.path[:-1] == path and f.message == "is missing" for f in faults)
     return None if missing or len(faults) > before else kind(**given)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _value(hint: Any, value: Any, path: tuple[str | int, ...], faults: list[Fault]) -> Any:
