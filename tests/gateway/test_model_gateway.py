@@ -310,6 +310,17 @@ async def test_a_request_of_unknown_length_is_refused(tmp_path: Path) -> None:
     assert on.server.requests == []
 
 
+async def test_a_request_with_two_lengths_cannot_reach_into_anothers_connection(
+    tmp_path: Path,
+) -> None:
+    head = b"POST /v1/messages HTTP/1.1\r\nHost: m\r\nContent-Length: 9\r\n"
+    async with served(tmp_path, HELLO) as on:
+        answer = await raw(on.path, head + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+
+    assert answer.split()[1] in (b"400", b"411")
+    assert on.server.requests == []
+
+
 async def test_an_agent_that_leaves_in_the_middle_of_its_question_hurts_nobody(
     tmp_path: Path,
 ) -> None:
