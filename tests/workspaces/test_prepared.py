@@ -1,6 +1,8 @@
 """A prepared base: made once, whole or not at all, and known to the index as seen from inside."""
 
 import asyncio
+import fcntl
+import os
 import struct
 from pathlib import Path
 
@@ -39,14 +41,41 @@ async def test_two_processes_making_the_same_base_both_get_it(
     assert not list((tmp_path / "bases").glob("*/new-*"))
 
 
-async def test_a_sweep_removes_only_what_nobody_is_making(tmp_path: Path) -> None:
-    bases = Bases(tmp_path / "bases", Git())
+async def test_a_sweep_removes_what_a_killed_service_left_unfinished(tmp_path: Path) -> None:
     left = tmp_path / "bases" / "vault" / "new-left"
     left.mkdir(parents=True)
 
-    bases.sweep()
+    Bases(tmp_path / "bases", Git()).sweep(())
 
     assert not left.exists()
+
+
+async def test_a_sweep_leaves_what_is_being_made(tmp_path: Path) -> None:
+    making = tmp_path / "bases" / "vault" / "new-making"
+    making.mkdir(parents=True)
+    owner = os.open(making, os.O_RDONLY)
+    fcntl.flock(owner, fcntl.LOCK_EX)
+
+    Bases(tmp_path / "bases", Git()).sweep(())
+
+    os.close(owner)
+    assert making.exists()
+
+
+async def test_a_sweep_removes_a_base_long_unused_but_none_that_a_workspace_lies_on(
+    tmp_path: Path, example: Example
+) -> None:
+    bases = Bases(tmp_path / "bases", Git())
+    base = await bases.prepare(example.vault, example.commit)
+    os.utime(base.tree.parent, (0, 0))
+
+    bases.sweep({base.tree})
+    kept = base.tree.exists()
+    bases.sweep(())
+
+    assert kept
+    assert not base.tree.exists()
+    assert (await bases.prepare(example.vault, example.commit)).tree.exists()
 
 
 async def test_the_index_stays_valid_with_the_agents_ids(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Owns one run of a sandboxed command, and outlives the service that asked for it.
 
-    python -I -S shim.py RUN          with descriptor 3 = RUN/lock, locked by the starter
+It is started as `python -I -S`, with descriptor 3 = RUN/lock, locked by the starter.
 
 RUN is a folder with `spec.json` (made by `system/sandbox.py`) and `stdin`. As long as the lock is
 held the command is being looked after, and the lock file names our process id. What it prints goes
@@ -22,7 +22,6 @@ import os
 import resource
 import select
 import signal
-import sys
 import time
 from typing import Any
 
@@ -395,7 +394,3 @@ def _record(outcome: dict[str, object]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace("exit.json.new", "exit.json")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import platform
 import re
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from commandcenter.core.workspace import (
     Strength,
     WorkspaceKey,
 )
-from commandcenter.system import beneath, removal, sandbox
+from commandcenter.system import beneath, removal, sandbox, seccomp
 from commandcenter.system.git import Git
 from commandcenter.system.sandbox import Bind, Bubblewrap, Overlay, Sandbox
 from commandcenter.workspaces.prepared import Base, Bases, lay_out
@@ -87,6 +89,7 @@ class Local:
         self._means: _Means | None = None
         self._probing = asyncio.Lock()
         self._detached = False
+        self._token = uuid.uuid4().hex
 
     def detach(self) -> None:
         """Leave alone what runs from now on: the service is stopping, its next start goes on.
@@ -97,6 +100,8 @@ class Local:
 
     async def probe(self) -> Strength:
         """Say what this machine can do, by really running a command in a sandbox."""
+        if not seccomp.supported(platform.machine()):
+            return _unfit(f"There is no system call filter for {platform.machine()}.")
         problems: list[str] = []
         sandbox.write_fixed(self._root / "fixed")
         installed = await sandbox.find()
@@ -109,7 +114,7 @@ class Local:
                     self._means = _Means(bubblewrap, rung)
                     return _strength(self._means, problems)
                 problems.append(f"{bubblewrap.executable}, {rung}: {problem}")
-        return Strength(False, "none", "none", tuple(problems), _HINT)
+        return _unfit(*problems, hint=_HINT)
 
     @asynccontextmanager
     async def open(
@@ -135,8 +140,8 @@ class Local:
             if key not in alive:
                 await self._remove(folder)
                 removed.append(key)
-        await asyncio.to_thread(self._bases.sweep)
-        await asyncio.to_thread(_remove_all, self._root / "removed")
+        await asyncio.to_thread(self._bases.sweep, {_base_of(each) for each in self._existing()})
+        await asyncio.to_thread(self._remove_scratch_of_others)
         return tuple(key for key in removed if key)
 
     def _folder(self, key: WorkspaceKey) -> Path:
@@ -178,6 +183,7 @@ class Local:
         tree = folder / "tree"
         if rung == "overlay" and not tree.exists():
             base = await self._bases.prepare(vault, commit)
+            (folder / "base").write_text(str(base.tree))
             return _overlay(folder, base), Contents(folder / "upper", None, base.tree)
         if not tree.exists():
             await self._lay_out(folder, vault, commit)
@@ -214,16 +220,25 @@ class Local:
 
     def _discard(self, folder: Path) -> None:
         """Take the folder out of sight first, so that half of one is never opened again."""
-        graves = self._root / "removed"
-        graves.mkdir(mode=0o700, exist_ok=True)
-        grave = Path(tempfile.mkdtemp(dir=graves))
+        grave = self._scratch()
         with suppress(FileNotFoundError):
             folder.rename(grave / "workspace")
         removal.remove(grave)
 
+    def _scratch(self) -> Path:
+        """Make a folder in which no workspace is looked for; a later service's sweep removes it."""
+        scratch = self._root / "scratch"
+        scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=self._token, dir=scratch))
+
+    def _remove_scratch_of_others(self) -> None:
+        for path in (self._root / "scratch").glob("*"):
+            if not path.name.startswith(self._token):
+                removal.remove(path)
+
     async def _try(self, means: _Means) -> str | None:
         """Return why these means do not work here, or None when they do."""
-        folder = Path(tempfile.mkdtemp(prefix="probe-", dir=self._root))
+        folder = self._scratch()
         try:
             return await self._run_probe(means, folder)
         except (OSError, WorkspaceError) as error:
@@ -398,9 +413,15 @@ def _key_of(folder: Path) -> str:
         return ""
 
 
-def _remove_all(folder: Path) -> None:
-    for path in folder.glob("*"):
-        removal.remove(path)
+def _base_of(folder: Path) -> Path:
+    try:
+        return Path((folder / "base").read_text())
+    except FileNotFoundError:
+        return folder
+
+
+def _unfit(*problems: str, hint: str = "") -> Strength:
+    return Strength(False, "none", "none", problems, hint)
 
 
 def _strength(means: _Means, problems: list[str]) -> Strength:

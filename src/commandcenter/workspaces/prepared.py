@@ -10,7 +10,7 @@ import struct
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from commandcenter.system.git import Git
 
 AGENT_ID = 1000
 """The uid and gid that an agent sees itself and its files as."""
+KEPT_S = 7 * 24 * 3600
+"""How long a base is kept after its last use."""
 BRANCH = "task"
 """The branch that an agent finds itself on."""
 
@@ -71,6 +73,7 @@ class Bases:
         async with self._locks[final]:
             if not final.is_dir():
                 await self._make(vault, commit, final)
+            os.utime(final)
         return Base(final / "tree", final / "gitlayer")
 
     async def _make(self, vault: Path, commit: str, final: Path) -> None:
@@ -89,17 +92,21 @@ class Bases:
             os.close(owner)
             await asyncio.to_thread(removal.remove, unfinished)
 
-    def sweep(self) -> None:
-        """Remove what was left unfinished by a process that is gone."""
+    def sweep(self, used: Collection[Path]) -> None:
+        """Remove what is unfinished and nobody's, and bases unused for `KEPT_S`.
+
+        `used` are the trees of the bases that workspaces lie on.
+        """
         for unfinished in self._folder.glob("*/new-*"):
-            owner = os.open(unfinished, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            finally:
-                os.close(owner)
-            removal.remove(unfinished)
+            if not _is_locked(unfinished):
+                removal.remove(unfinished)
+        for base in self._folder.glob("*/*"):
+            unused_s = time.time() - base.stat().st_mtime
+            if unused_s > KEPT_S and base / "tree" not in used:
+                # Half a base must never be found under its name.
+                doomed = base.with_name(f"new-{uuid.uuid4().hex}")
+                base.rename(doomed)
+                removal.remove(doomed)
 
 
 async def lay_out(git: Git, vault: Path, commit: str, tree: Path, git_folder: Path) -> None:
@@ -150,6 +157,17 @@ def seen_from_inside(index: bytes, hash_bytes: int) -> bytes:
         offset += (end - offset) // 8 * 8 + 8
     algorithm = hashlib.sha1 if hash_bytes == 20 else hashlib.sha256
     return bytes(content) + algorithm(content).digest()
+
+
+def _is_locked(folder: Path) -> bool:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _write_git_folder(folder: Path, commit: str) -> None:
