@@ -7,10 +7,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 
 from commandcenter.cli.screen import Picture, draw
-from commandcenter.cli.summary import summary
+from commandcenter.cli.summary import summarize
 from commandcenter.core.run import Phase, Reason, State, TaskStatus
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ FAILED = TaskStatus(
 )
 
 
-def _text(content: RenderableType, width: int = 80) -> str:
+def _summary(shown: Shown, *, whole: bool = False) -> str:
     out = io.StringIO()
-    console = Console(file=out, width=width, markup=False, highlight=False, no_color=True)
-    console.print(content)
+    console = Console(file=out, width=80, markup=False, highlight=False, no_color=True)
+    summarize(console, *shown, whole=whole)
     return out.getvalue()
 
 
@@ -102,20 +102,19 @@ def test_the_picture_of_a_thousand_tasks_fits_the_screen(shown: Callable[..., Sh
 def test_a_hostile_title_does_not_reach_the_terminal(shown: Callable[..., Shown]) -> None:
     hostile = TaskStatus(RUN, "1.1", "[bold]x\x1b[2J\ny", "1", 0)
     status, batches = shown([hostile])
-    for content in (
-        draw(Picture(status, batches), now=NOW, width=80, height=24),
-        summary(status, batches),
-    ):
-        assert "1.1 [bold]x y" in _text(content)
-        assert "\x1b" not in _text(content)
+    picture = draw(Picture(status, batches), now=NOW, width=80, height=24).plain
+    for text in (picture, _summary((status, batches))):
+        assert "1.1 [bold]x y" in text
+        assert "\x1b" not in text
 
 
 def test_the_summary_has_a_row_a_task_and_says_where_the_result_is(
     shown: Callable[..., Shown],
 ) -> None:
     status, batches = shown([LANDED, FAILED])
-    text = _text(summary(status, batches))
+    text = _summary((status, batches))
     words = [line.split() for line in text.splitlines()]
+    assert max(map(len, text.splitlines())) <= 80
     assert words[0] == ["Task", "Status", "PR", "Checks", "Review", "Time", "Why"]
     assert "completed #7 3/3 approve 2.5s" in " ".join(words[2])
     assert "`make test` still fails" in text
@@ -123,14 +122,13 @@ def test_the_summary_has_a_row_a_task_and_says_where_the_result_is(
     assert "Result: branch main of /repositories/one, commit c0ffeec0ffee" in text
     assert "hint: see commandcenter logs exec_0badcafe 2.1" in text
     assert "hint: try again with commandcenter retry exec_0badcafe" in text
-    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_the_summary_of_a_thousand_tasks_lists_what_did_not_land(
     shown: Callable[..., Shown],
 ) -> None:
     status, batches = shown(_many({State.COMPLETED: 990, State.FAILED: 10}))
-    short, whole = _text(summary(status, batches)), _text(summary(status, batches, whole=True))
+    short, whole = _summary((status, batches)), _summary((status, batches), whole=True)
     assert len(short.splitlines()) < 40
     assert "990 tasks not listed: commandcenter status exec_0badcafe" in short
     assert len(whole.splitlines()) > 1000
@@ -138,11 +136,11 @@ def test_the_summary_of_a_thousand_tasks_lists_what_did_not_land(
 
 def test_an_interrupted_run_says_how_to_go_on(shown: Callable[..., Shown]) -> None:
     status, batches = shown([WORKING], phase=Phase.RECOVERING, ended_ms=0)
-    text = " ".join(_text(summary(status, batches)).split())
+    text = _summary((status, batches))
     assert "Run exec_0badcafe is interrupted" in text
     assert "commandcenter serve, or commandcenter run --resume exec_0badcafe" in text
 
 
 def test_a_task_without_checks_is_named_aloud(shown: Callable[..., Shown]) -> None:
     unverified = TaskStatus(RUN, "1.1", "One", "1", 0, State.COMPLETED, checks="unverified")
-    assert "note: without any check: 1 task" in _text(summary(*shown([unverified])))
+    assert "note: without any check: 1 task" in _summary(shown([unverified]))

@@ -76,7 +76,7 @@ def _words(event: EventAnswer) -> str:
         case EventKind.TASK_PROPOSED:
             return f"pull request #{data.get('number')} is open, {data.get('url', '')}"
         case EventKind.TASK_REVIEWED:
-            return _reason(f"the review says {data.get('decision')}", data, "summary")
+            return _reviewed(data)
         case EventKind.TASK_TRY_FAILED:
             return _reason(f"attempt {event.attempt} failed", data, "why")
         case EventKind.TASK_COMPLETED | EventKind.TASK_FAILED:
@@ -102,6 +102,12 @@ def _checked(data: dict[str, Any]) -> str:
     bad = [str(r.get("check")) for r in receipts if r.get("found") in ("failed", "not_run")]
     ran = f"checks {judgement} ({count(len(receipts), 'check')})"
     return f"{ran}: {', '.join(bad)}" if bad else ran
+
+
+def _reviewed(data: dict[str, Any]) -> str:
+    decision = data.get("decision")
+    words = "not reviewed" if decision == "none" else f"the review says {decision}"
+    return _reason(words, data, "summary")
 
 
 def _ended(event: EventAnswer) -> str:

@@ -8,14 +8,12 @@ from collections.abc import Sequence
 
 import click
 from pydantic import TypeAdapter
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
 from commandcenter.api.schema import LogAnswer, TaskAnswer
 from commandcenter.cli.client import Client, reading
 from commandcenter.cli.invocation import Invocation, invocation
 from commandcenter.cli.signals import Stop, until_stopped
-from commandcenter.cli.summary import console
+from commandcenter.cli.summary import console, plain_table
 from commandcenter.cli.wording import clean, size
 from commandcenter.core.errors import InputError
 from commandcenter.settings import Settings
@@ -91,7 +89,7 @@ def _list(found: Sequence[LogAnswer]) -> None:
     if not found:
         print("There is no log yet.")
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = plain_table()
     for name in ("Task", "Attempt", "Of", "Stream", "Size"):
         table.add_column(name, no_wrap=True)
     for log in found:

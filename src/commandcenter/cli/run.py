@@ -20,7 +20,7 @@ from commandcenter.cli.invocation import Invocation, invocation
 from commandcenter.cli.lines import Lines
 from commandcenter.cli.screen import Screen
 from commandcenter.cli.signals import Stop, until_stopped
-from commandcenter.cli.summary import console, summary
+from commandcenter.cli.summary import console, summarize
 from commandcenter.cli.wording import clean, count
 from commandcenter.core.errors import InputError
 from commandcenter.core.run import State
@@ -105,7 +105,8 @@ def _went_well(status: StatusAnswer) -> bool:
 async def _start(client: Client, body: dict[str, Any]) -> str:
     started = await client.start(body)
     for warning in started.warnings:
-        _tell(f"warning: {warning}")
+        # What is said of the plan names its place and weight itself.
+        _tell(warning if ": warning[" in warning else f"warning: {warning}")
     where = "" if client.embedded else f", by the service at {client.url}"
     _tell(f"The run was started{where}: {started.execution_id}")
     return started.execution_id
@@ -134,7 +135,7 @@ async def _report(client: Client, run: str, *, as_json: bool) -> None:
         print(answer.text, flush=True)
         return
     status = StatusAnswer.model_validate_json(answer.content)
-    console().print(summary(status, await client.batches(run)))
+    summarize(console(), status, await client.batches(run))
 
 
 async def _stay(link: Link, stop: Stop) -> None:

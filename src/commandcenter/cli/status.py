@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
 from commandcenter.api.schema import StatusAnswer
 from commandcenter.cli import wording
 from commandcenter.cli.client import reading
 from commandcenter.cli.invocation import Invocation, invocation
-from commandcenter.cli.summary import STYLES, console, summary
+from commandcenter.cli.summary import STYLES, console, plain_table, summarize
 from commandcenter.core.run import Phase
 from commandcenter.settings import Settings
 
@@ -38,14 +36,14 @@ async def _status(settings: Settings, run: str | None, *, as_json: bool) -> None
             _list(await client.runs())
         else:
             shown = await client.status(run)
-            console().print(summary(shown, await client.batches(run), whole=True))
+            summarize(console(), shown, await client.batches(run), whole=True)
 
 
 def _list(runs: Sequence[StatusAnswer]) -> None:
     if not runs:
         print("There is no run yet. Start one: commandcenter run PLAN")
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = plain_table()
     for name in ("Run", "Status", "Tasks", "Started", "Time"):
         table.add_column(name, no_wrap=True)
     table.add_column("Plan", overflow="fold", min_width=10)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -34,23 +34,24 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
-def summary(
-    status: StatusAnswer, batches: Sequence[BatchAnswer], *, whole: bool = False
-) -> RenderableType:
-    """Return the table of a run and what to know beside it.
+def summarize(
+    out: Console, status: StatusAnswer, batches: Sequence[BatchAnswer], *, whole: bool = False
+) -> None:
+    """Print the table of a run and what to know beside it.
 
     A long run shows what did not complete, unless it is wanted whole.
     """
     tasks = [task for batch in batches for task in batch.tasks]
     listed = tasks if whole or len(tasks) <= _LISTED_MAX else _remarkable(tasks)
-    footer = map(_line, _footer(status, tasks, len(listed)))
-    return Group(_table(listed), Text(""), *footer)
+    out.print(_table(listed))
+    out.print()
+    for line in _footer(status, tasks, len(listed)):
+        # Left to the terminal to wrap, so that a command can be copied whole.
+        out.print(Text(wording.one_line(line)), soft_wrap=True)
 
 
 def _table(tasks: Sequence[TaskAnswer]) -> Table:
-    table = Table(
-        box=SIMPLE_HEAD, expand=True, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
-    )
+    table = plain_table(expand=True)
     table.add_column("Task", overflow="fold", ratio=2)
     for name in ("Status", "PR", "Checks", "Review"):
         table.add_column(name, no_wrap=True)
@@ -68,6 +69,13 @@ def _table(tasks: Sequence[TaskAnswer]) -> Table:
             Text(why(task)),
         )
     return table
+
+
+def plain_table(*, expand: bool = False) -> Table:
+    """Return a table with a line below its header, and no other."""
+    return Table(
+        box=SIMPLE_HEAD, expand=expand, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
+    )
 
 
 def state(task: TaskAnswer) -> str:
@@ -88,10 +96,6 @@ def why(task: TaskAnswer) -> str:
 
 def _remarkable(tasks: Sequence[TaskAnswer]) -> list[TaskAnswer]:
     return [task for task in tasks if task.status is not State.COMPLETED][:_LISTED_MAX]
-
-
-def _line(sentence: str) -> Text:
-    return Text(wording.one_line(sentence))
 
 
 def _footer(status: StatusAnswer, tasks: Sequence[TaskAnswer], listed: int) -> Iterator[str]:
