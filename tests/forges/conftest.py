@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-import contextlib
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,33 +18,41 @@ from commandcenter.testing.forges import BareGround, make_bare, served
 TOKENS = {"token-of-the-author": "author", "token-of-the-reviewer": "reviewer"}
 
 
-@pytest.fixture
-async def ground(tmp_path: Path) -> AsyncIterator[BareGround]:
-    git = Git()
-    repository = HubRepository("acme", "project", tmp_path / "project.git")
-    await make_bare(git, repository.git_dir)
-    database = tmp_path / "hub.db"
-    prepare_sqlite(database)
-    engine = open_engine(sqlite_url(database))
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository and a migrated database, made once and copied by every test."""
+    folder = tmp_path_factory.mktemp("template") / "hub"
+    prepare_sqlite(folder / "hub.db")
+    engine = open_engine(sqlite_url(folder / "hub.db"))
     migrate(engine)
+    engine.dispose()
+    asyncio.run(make_bare(Git(), folder / "project.git"))
+    return folder
+
+
+@pytest.fixture
+async def ground(tmp_path: Path, template: Path) -> AsyncIterator[BareGround]:
+    git = Git()
+    folder = tmp_path / "hub"
+    shutil.copytree(template, folder)
+    repository = HubRepository("acme", "project", folder / "project.git")
+    engine = open_engine(sqlite_url(folder / "hub.db"))
     repositories = {("acme", "project"): repository}
     hub = create_hub(
         HubStore(engine), lambda owner, name: repositories.get((owner, name)), git, TOKENS
     )
-    async with served(hub) as url, contextlib.AsyncExitStack() as stack:
-        forges = [
-            await stack.enter_async_context(
-                contextlib.aclosing(GitHub(url, "acme", "project", token))
-            )
+    # No TLS context: making one takes longer than most of these tests.
+    async with served(hub) as url, httpx.AsyncClient(trust_env=False, verify=False) as shared:
+        author, reviewer, stranger = (
+            GitHub(url, "acme", "project", token, client=shared)
             for token in (*TOKENS, "no-token-of-ours")
-        ]
-        client = await stack.enter_async_context(
-            httpx.AsyncClient(
-                base_url=f"{url}/repos/acme/project/",
-                headers={"Authorization": "Bearer token-of-the-author"},
-                trust_env=False,
-            )
         )
-        author, reviewer, stranger = forges
-        yield BareGround(author, reviewer, stranger, repository.git_dir, client, git)
+        client = httpx.AsyncClient(
+            base_url=f"{url}/repos/acme/project/",
+            headers={"Authorization": "Bearer token-of-the-author"},
+            trust_env=False,
+            verify=False,
+        )
+        async with client:
+            yield BareGround(author, reviewer, stranger, repository.git_dir, client, git)
     engine.dispose()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,17 +70,24 @@ def client_of(
     return httpx.AsyncClient(transport=transport, base_url=root, headers=headers)
 
 
-@pytest.fixture
-async def desk(tmp_path: Path) -> Desk:
-    git = Git()
-    repository = HubRepository("acme", "project", tmp_path / "project.git")
-    start = await make_bare(git, repository.git_dir)
-    prepare_sqlite(tmp_path / "hub.db")
-    desk = Desk(tmp_path, git, repository, start)
-    engine = desk.engine()
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A repository and a migrated database, made once and copied by every test."""
+    folder = tmp_path_factory.mktemp("template") / "hub"
+    prepare_sqlite(folder / "hub.db")
+    engine = open_engine(sqlite_url(folder / "hub.db"))
     migrate(engine)
     engine.dispose()
-    return desk
+    return folder, asyncio.run(make_bare(Git(), folder / "project.git"))
+
+
+@pytest.fixture
+def desk(tmp_path: Path, template: tuple[Path, str]) -> Desk:
+    made, start = template
+    folder = tmp_path / "hub"
+    shutil.copytree(made, folder)
+    repository = HubRepository("acme", "project", folder / "project.git")
+    return Desk(folder, Git(), repository, start)
 
 
 @pytest.fixture
