@@ -294,3 +294,16 @@ async def test_a_link_swapped_in_while_reading_leaks_nothing(checkout: Stage, sh
     swapping.join()
 
     await healthy(checkout, sh)
+
+
+@pytest.mark.slow
+async def test_more_than_one_piece_of_content_is_taken_whole(checkout: Stage) -> None:
+    for number in range(3):
+        with (checkout.there / f"merged/big{number}").open("wb") as file:
+            file.write(b"%d" % number)
+            file.truncate(40 * 2**20)
+
+    change = await checkout.capture()
+
+    assert change.files == ("big0", "big1", "big2", "f1.txt", "f2.txt", "new/a")
+    assert await checkout.vault.fsck() == ()

@@ -118,7 +118,9 @@ async def _admit(
     if change.empty:
         return change
     _refuse_protected(change.files, protect)
-    packs = sorted((annex / "objects/pack").glob("*.pack"), key=lambda pack: pack.stat().st_mtime)
+    packs = sorted(
+        (annex / "objects/pack").glob("*.pack"), key=lambda pack: pack.stat().st_mtime_ns
+    )
     await vault.admit(packs)
     if not await vault.update_refs([RefUpdate(ref, head, None)]):
         first = await vault.ref(ref)
