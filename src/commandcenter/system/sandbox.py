@@ -54,7 +54,7 @@ _ETC: Mapping[str, str] = MappingProxyType(
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
     }
 )
-_STATUS, _HELD, _SECCOMP = 3, 4, 5
+_STATUS, _HELD, _SECCOMP, _TREE = 3, 4, 5, 6
 """The descriptors that the shim gives to bubblewrap."""
 
 
@@ -226,7 +226,7 @@ def _argv(
         *_confinement(),
         *_environment(sandbox, command),
         *("--seccomp", f"{_SECCOMP}", "--json-status-fd", f"{_STATUS}", "--block-fd", f"{_HELD}"),
-        *("--chdir", WORK, "--"),
+        *("--sync-fd", f"{_TREE}", "--chdir", WORK, "--"),
         *_relay(command),
         *command.argv,
     ]

@@ -5,8 +5,8 @@ It is started as `python -I -S`, with descriptor 3 = RUN/lock, locked by the sta
 RUN is a folder with `spec.json` (made by `system/sandbox.py`) and `stdin`. As long as the lock is
 held the command is being looked after, and the lock file names our process id. What it prints goes
 to `stdout` and `stderr`; how it ended goes to `exit.json`, written last and at once. TERM ends the
-command gracefully, INT at once. Nothing of its process tree is left when we are gone: it ends with
-us even when we are killed.
+command gracefully, INT at once. Nothing of its process tree is left when we have ended. When we are
+killed it is killed, too, and `tree` is locked until all of it is gone.
 
 A program of its own: standard library only, and as few imports as it can, since it starts with
 every command.
@@ -104,7 +104,8 @@ class Supervisor:
         if not self.bwrap:
             inputs = os.open("stdin", os.O_RDONLY)
             seccomp = os.open(self.spec["seccomp"], os.O_RDONLY)
-            _become(self.spec, (inputs, pipes[0][1], pipes[1][1], status_in, held, seccomp))
+            outputs = (pipes[0][1], pipes[1][1])
+            _become(self.spec, (inputs, *outputs, status_in, held, seccomp, _tree_lock()))
         for descriptor in (status_in, held, pipes[0][1], pipes[1][1]):
             os.close(descriptor)
         self._watch(status, self._read_status)
@@ -335,6 +336,14 @@ def _become(spec: Any, descriptors: tuple[int, ...]) -> None:
         os.write(2, f"{spec['argv'][0]}: {error}\n".encode())
     finally:
         os._exit(126)
+
+
+def _tree_lock() -> int:
+    """Lock the file `tree`; only the sandbox's first process holds it, to its own end."""
+    # Only for reading, and empty: the sandbox's processes could open it again through /proc.
+    descriptor = os.open("tree", os.O_RDONLY | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
 
 
 def _limit(kind: int, value: int) -> None:

@@ -27,7 +27,7 @@ LINE_BYTES_MAX = 16 * 2**20
 """A longer line is told without its end."""
 _LOOK_S = 0.1
 """How often stdout is looked at for whole lines."""
-_SHIM_STARTS_S = 0.01
+_RETRY_S = 0.01
 _OVERDUE_S = 15.0
 """A shim that does not end this long after its command must have is killed."""
 _CHUNK_BYTES = 2**20
@@ -74,7 +74,10 @@ class RunFolder:
         return os.pidfd_open(pid)
 
     async def attach(self) -> int | None:
-        """Return a pidfd of the shim that looks after this run, or None when there is none."""
+        """Return a pidfd of the shim that looks after this run.
+
+        None: there is none, and nothing of the run's process tree is left.
+        """
         while (pid := self._owner()) is not None:
             if pid:
                 with suppress(ProcessLookupError):
@@ -83,7 +86,8 @@ class RunFolder:
                     if self._owner() == pid:
                         return pidfd
                     os.close(pidfd)
-            await asyncio.sleep(_SHIM_STARTS_S)
+            await asyncio.sleep(_RETRY_S)
+        await self._tree_gone()
         return None
 
     async def follow(self, pidfd: int, on_line: OnLine | None) -> Completed:
@@ -101,6 +105,7 @@ class RunFolder:
                         await asyncio.sleep(0)
         finally:
             gone.cancel()
+        await self._tree_gone()
         return self._end()
 
     async def stop(self, pidfd: int, *, at_once: bool = False) -> None:
@@ -119,15 +124,14 @@ class RunFolder:
 
     def _owner(self) -> int | None:
         """Return the shim's process id, 0 when it has not said it yet, None when there is none."""
-        try:
-            with (self.path / "lock").open("rb") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    return int(lock.read() or 0)
-        except FileNotFoundError:
-            pass
+        if _is_locked(self.path / "lock"):
+            return int((self.path / "lock").read_bytes() or 0)
         return None
+
+    async def _tree_gone(self) -> None:
+        """Wait until the kernel has ended what a killed shim left; it was told to at once."""
+        while _is_locked(self.path / "tree"):  # noqa: ASYNC110 - a lock tells no one
+            await asyncio.sleep(_RETRY_S)
 
     def _end(self) -> Completed:
         said = self._said()
@@ -216,6 +220,17 @@ class _Teller:
         line = bytes(self._begun)
         self._begun.clear()
         self._on_line(line)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False
 
 
 def _tail(path: Path, size: int) -> bytes:
