@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -90,7 +91,11 @@ class Engine:
         """Make `body` the durable workflow `name`, run from `queue`."""
         self._queues[queue.name] = queue
         self._workflows[name] = queue
-        DBOS.workflow(name=name, max_recovery_attempts=RECOVERIES_MAX)(body)
+
+        async def workflow(*arguments: str | int) -> None:
+            await body(*arguments)
+
+        DBOS.workflow(name=name, max_recovery_attempts=RECOVERIES_MAX)(workflow)
 
     async def launch(self) -> None:
         """Start; work that a dead owner left goes on by itself.
@@ -115,6 +120,8 @@ class Engine:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        # The engine made its own pool the loop's default one, and is about to close it.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS_MAX))
         logging.getLogger("dbos").setLevel(logging.CRITICAL)
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
 

@@ -145,7 +145,7 @@ def _insert_event(session: Session, event: Event) -> None:
             "kind": event.kind.value,
             "at_ms": event.at_ms,
             "schema": EVENT_SCHEMA,
-            "data": json.dumps(event.data),
+            "data": json.dumps(dict(event.data)),
         },
     )
 
