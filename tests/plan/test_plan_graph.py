@@ -228,7 +228,7 @@ def all_before(found: Plan) -> dict[str, set[str]]:
     return above
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(plans())
 def test_the_graph_holds_every_declared_edge_and_every_barrier(found: Plan) -> None:
     above = all_before(found)
@@ -242,7 +242,7 @@ def test_the_graph_holds_every_declared_edge_and_every_barrier(found: Plan) -> N
                 assert held_by <= above[one.id]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(plans())
 def test_tasks_that_may_run_together_share_no_file(found: Plan) -> None:
     above = all_before(found)
@@ -256,7 +256,7 @@ def test_tasks_that_may_run_together_share_no_file(found: Plan) -> None:
                 assert not {f.path for f in one.files} & {f.path for f in other.files}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(plans())
 def test_doing_what_is_ready_does_everything_once(found: Plan) -> None:
     done: set[str] = set()

@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,7 +48,7 @@ def said(result: ReadResult, shift: int = 0) -> list[Diagnostic]:
     return [replace(d, line=d.line - shift, message="") for d in result.diagnostics]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(documents(), st.integers(1, 5))
 def test_blank_lines_above_shift_all_lines_and_change_nothing_else(text: str, count: int) -> None:
     plain, shifted = read(text), read("\n" * count + text)
@@ -61,7 +62,7 @@ def test_blank_lines_above_shift_all_lines_and_change_nothing_else(text: str, co
     assert moved == list(edges(plain.plan))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(documents())
 def test_line_ends_and_a_byte_order_mark_make_no_difference(text: str) -> None:
     plain = read(text)
@@ -75,7 +76,7 @@ def test_line_ends_and_a_byte_order_mark_make_no_difference(text: str) -> None:
         assert shapeless(variant.plan) == shapeless(plain.plan)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(documents())
 def test_there_and_back_through_json_is_the_same(text: str) -> None:
     plan = read(text).plan
@@ -83,7 +84,7 @@ def test_there_and_back_through_json_is_the_same(text: str) -> None:
     assert from_json(to_json(plan)) == plan
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(documents(), st.data())
 def test_a_fence_around_any_part_never_loses_a_task_silently(
     text: str, data: st.DataObject
@@ -102,7 +103,7 @@ def test_a_fence_around_any_part_never_loses_a_task_silently(
         assert any(d.code in ("P001", "P010") or d.subject == lost for d in told)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(documents())
 def test_every_diagnostic_lies_in_the_file_and_points_at_its_subject(text: str) -> None:
     lines = text.split("\n")
@@ -113,14 +114,14 @@ def test_every_diagnostic_lies_in_the_file_and_points_at_its_subject(text: str) 
             assert lines[found.line - 1][found.column - 1 :].startswith(found.subject)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.text(max_size=300))
 def test_any_text_is_read_or_refused(text: str) -> None:
     result = read(text)
     assert result.plan is not None or any(d.is_error for d in result.diagnostics)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=100))
 def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     result = read(content)
@@ -177,6 +178,7 @@ SMALL = """## Batch 1: A
 """
 
 
+@pytest.mark.slow
 def test_no_mutation_of_a_plan_crashes_the_reader() -> None:
     chance = random.Random(20)
     for number in range(1_200):
@@ -189,6 +191,7 @@ def test_no_mutation_of_a_plan_crashes_the_reader() -> None:
             assert len(order(result.plan)) == len(result.plan.tasks)
 
 
+@pytest.mark.slow
 def test_a_plan_of_the_greatest_size_is_read() -> None:
     parts = []
     for number in range(1, 51):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from commandcenter.core.plan import (
+    TASKS_MAX,
     Batch,
     Diagnostic,
     Done,
@@ -104,6 +105,7 @@ class _Reading:
         self._said: list[Diagnostic] = []
         self._outline = outline(self._blocks, len(self._lines))
         self._ids = _ids(self._outline)
+        self._finished: dict[int, bool] = {}
         self._tasks = {t.id.casefold(): t.id for t in reversed(self._outline.tasks)}
 
     def result(self) -> ReadResult:
@@ -115,6 +117,9 @@ class _Reading:
         if not self._outline.tasks:
             self._said.append(_nothing(self._blocks, hidden))
             return ReadResult(None, tuple(self._said))
+        if max(len(self._outline.tasks), len(self._outline.batches)) > TASKS_MAX:
+            message = f"the plan has more than {TASKS_MAX} tasks or batches"
+            return ReadResult(None, (Diagnostic("P014", message, hint="split it up"),))
         self._said += swallowed(hidden, self._seen())
         self._loose_fields()
         batches = tuple(self._batch(n, d) for n, d in enumerate(self._outline.batches, 1))
@@ -292,9 +297,9 @@ class _Reading:
         return tuple(found.values())
 
     def _tasks_named(self, one: Named) -> list[str]:
-        order = list(dict.fromkeys(t.id.casefold() for t in self._outline.tasks))
         low, high = one.id.casefold(), one.last.casefold()
-        if one.last and low in order and high in order:
+        if low in self._tasks and high in self._tasks:
+            order = list(dict.fromkeys(t.id.casefold() for t in self._outline.tasks))
             return [self._tasks[i] for i in order[order.index(low) : order.index(high) + 1]]
         named = [one.id, one.last] if one.last else [one.id]
         return [self._tasks.get(i.casefold(), i) for i in named]
@@ -354,10 +359,13 @@ class _Reading:
         return Done.DONE if draft.done or ticked or self._batch_done(draft.batch) else Done.TODO
 
     def _batch_done(self, draft: BatchDraft) -> bool:
-        status = self._status(fields(draft.body.blocks), "")
-        if status is not None:
-            return status is Done.DONE
-        return draft.done or (draft.parent is not None and self._batch_done(draft.parent))
+        if id(draft) not in self._finished:
+            status = self._status(fields(draft.body.blocks), "")
+            above = draft.parent is not None and self._batch_done(draft.parent)
+            self._finished[id(draft)] = (
+                draft.done or above if status is None else status is Done.DONE
+            )
+        return self._finished[id(draft)]
 
     def _status(self, found: Sequence[Field], whose: str) -> Done | None:
         for one in found:

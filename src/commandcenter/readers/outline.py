@@ -40,7 +40,7 @@ class Lines:
         return "\n\n".join(part for part in parts if part.strip())
 
 
-@dataclass
+@dataclass(eq=False)
 class BatchDraft:
     """A heading of a batch and the blocks below it that belong to no task."""
 
@@ -60,7 +60,7 @@ class BatchDraft:
     """Whether a colon or the like stands between number and title."""
 
 
-@dataclass
+@dataclass(eq=False)
 class TaskDraft:
     """A heading or table row of a task and the blocks below it."""
 

@@ -7,7 +7,7 @@ only where the task is missed: its number fills a hole among those found.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from commandcenter.core.plan import Diagnostic
@@ -54,13 +54,14 @@ def unseen(blocks: Sequence[Block]) -> list[Unseen]:
 def swallowed(found: Sequence[Unseen], seen: Seen) -> Iterator[Diagnostic]:
     """Give an error for each that fills a hole, and a warning for the others not seen elsewhere."""
     told = set[tuple[str, str]]()
+    highest = {"task": _highest(seen.tasks), "batch": _highest(seen.batches)}
     for one in found:
         known = seen.tasks if one.kind == "task" else seen.batches
         if one.id.casefold() in known or (one.kind, one.id.casefold()) in told:
             continue
         told.add((one.kind, one.id.casefold()))
         message = f"{one.kind} {one.id} is in {one.where}, so it is not seen"
-        if one.certain or _fills_hole(one, known, found) or _in_empty(one, seen):
+        if one.certain or _fills_hole(one, highest[one.kind]) or _in_empty(one, seen):
             hint = "end the block before it; or is it an example? Then give it another number"
             if one.certain:
                 hint = "write a blank after the `#`, at the start of a line, below a blank line"
@@ -133,11 +134,18 @@ def _bold(block: Block) -> Iterator[Unseen]:
             yield Unseen("task", found["id"], block.line + offset, "bold text, not in a heading")
 
 
-def _fills_hole(one: Unseen, known: Iterable[str], found: Sequence[Unseen]) -> bool:
+def _fills_hole(one: Unseen, highest: Mapping[str, int]) -> bool:
     """Say whether a later number of the same series was found, and it is itself missing."""
     series, number = _series(one.id)
-    siblings = [_series(i) for i in known]
-    return number > 0 and any(s == series and n > number for s, n in siblings)
+    return 0 < number < highest.get(series, 0)
+
+
+def _highest(known: Iterable[str]) -> dict[str, int]:
+    """Return the highest number found of each series: of `1.` in 1.1, 1.2, 1.5 it is 5."""
+    highest: dict[str, int] = {}
+    for series, number in map(_series, known):
+        highest[series] = max(number, highest.get(series, 0))
+    return highest
 
 
 def _series(task_id: str) -> tuple[str, int]:

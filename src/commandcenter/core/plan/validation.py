@@ -19,6 +19,8 @@ from commandcenter.core.plan.model import TASKS_MAX, Batch, Done, Plan, Referenc
 from commandcenter.core.plan.paths import path_fault
 
 EDGES_MAX = 250_000
+_GUESSES_MAX = 50
+"""So many unknown ids get a guess at what was meant, which takes long among thousands."""
 _ID = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 
@@ -51,8 +53,8 @@ def closest(word: str, known: Iterable[str]) -> str:
 def _sizes(plan: Plan) -> Iterable[Diagnostic]:
     if not plan.tasks:
         yield Diagnostic("P001", "the plan has no task", hint="write `### Task 1.1: Title`")
-    if len(plan.tasks) > TASKS_MAX:
-        message = f"the plan has {len(plan.tasks)} tasks; at most {TASKS_MAX} are accepted"
+    if (count := max(len(plan.tasks), len(plan.batches))) > TASKS_MAX:
+        message = f"the plan has {count} tasks or batches; at most {TASKS_MAX} are accepted"
         yield Diagnostic("P014", message, hint="split it into several plans")
     elif (size := barrier_size(plan)) > EDGES_MAX:
         message = f"the barriers between batches make {size} edges; at most {EDGES_MAX} are"
@@ -131,11 +133,13 @@ def _task_references(plan: Plan) -> Iterable[Diagnostic]:
     by_id = {task.id: task for task in plan.tasks}
     batch_at = {batch.id: n for n, batch in enumerate(plan.batches)}
     position = {task.id: n for n, task in enumerate(plan.tasks)}
+    guesses = _GUESSES_MAX
     for task in plan.tasks:
         for reference in task.depends_on:
             on = by_id.get(reference.id)
             if on is None:
-                yield _unknown("P004", "task", task.id, reference, by_id)
+                guesses -= 1
+                yield _unknown("P004", "task", task.id, reference, by_id if guesses > 0 else ())
             elif on.id == task.id:
                 yield _itself("task", task.id, reference)
             elif batch_at.get(on.batch, 0) > batch_at.get(task.batch, 0):
@@ -242,11 +246,11 @@ def _walk(start: str, waits: dict[str, list[Edge]], finished: set[str]) -> list[
             current = trail.pop().on if trail else start
             on_trail.discard(current)
             finished.add(current)
-        elif edge.on in on_trail:
+        elif cycle is None and edge.on in on_trail:
             whole = [*trail, edge]
             first = next(n for n, e in enumerate(whole) if e.task == edge.on)
-            cycle = cycle or whole[first:]
-        elif edge.on not in finished:
+            cycle = whole[first:]
+        elif edge.on not in finished and edge.on not in on_trail:
             trail.append(edge)
             on_trail.add(edge.on)
             branches.append(iter(waits.get(edge.on, ())))
