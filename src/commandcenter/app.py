@@ -38,6 +38,7 @@ from commandcenter.settings import Settings
 from commandcenter.stages import Stages
 from commandcenter.stages.equipment import Equipment, Vaults
 from commandcenter.stages.logs import Logs
+from commandcenter.stages.plans import Plans
 from commandcenter.store import database
 from commandcenter.store.hub import HubStore
 from commandcenter.system.git import Git
@@ -131,6 +132,7 @@ class _Parts:
             slots=asyncio.Semaphore(settings.workers),
             checks=settings.checks,
             logs=Logs(settings.data_dir / "logs"),
+            plans=Plans(),
             now_ms=lambda: time.time_ns() // 10**6,
             program=self._program,
         )

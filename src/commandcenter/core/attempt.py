@@ -13,6 +13,8 @@ from commandcenter.core.run import Reason
 
 WORDS_MAX = 12_000
 """Most characters of feedback that go back to an agent."""
+DELAY_MAX_S = 60.0
+_BUSY = ("rate_limit", "overloaded", "api")
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,15 @@ class Attempt:
     number: int
     """1, 2, ... over all tries of the task."""
     generation: int = 1
-    """Tries of one generation share a workspace and a conversation; a fresh start adds one."""
+    """Tries of one generation share a workspace; a fresh start adds one."""
     base: str = ""
     """Commit the workspace was checked out from; empty until the generation's first try starts."""
     session: str = ""
-    """UUID of the agent's conversation; empty until the generation's first try starts."""
+    """UUID of the agent's conversation; empty until its first try starts."""
+    resume: bool = False
+    """Whether an earlier try began this conversation."""
+    session_cost_usd: float = 0.0
+    """What the agent said that the conversation had cost when the last try ended."""
     feedback: str = ""
     """What the last try got back; part of the prompt."""
     tries: int = 1
@@ -58,10 +64,16 @@ class Attempt:
         """Return the next try, which counts: fresh from the target's tip, or going on."""
         return self._next(feedback, fresh=fresh, tries=self.tries + 1)
 
-    def resumed(self, reason: str, *, fresh: bool) -> Attempt:
-        """Return the next try after the world ended this one; it does not count."""
-        feedback = self.feedback if fresh else f"You were interrupted ({reason}). Go on."
-        return self._next(feedback, fresh=fresh, stops=self.stops + 1)
+    def interrupted(self, reason: str, session: str) -> Attempt:
+        """Return the next try after the world ended this one; it does not count.
+
+        It goes on in the same workspace, with the conversation `session`, or a new one if empty.
+        """
+        feedback = f"You were interrupted ({reason}). Go on." if session else self.feedback
+        following = self._next(feedback, fresh=False, stops=self.stops + 1)
+        if session:
+            return replace(following, session=session)
+        return replace(following, session="", resume=False, session_cost_usd=0.0)
 
     def revised(self, feedback: str) -> Attempt:
         """Return the next try after a reviewer asked for a change."""
@@ -80,8 +92,15 @@ class Attempt:
             **changes,
         )
         if not fresh:
-            return following
-        return replace(following, generation=self.generation + 1, base="", session="")
+            return replace(following, resume=True)
+        return replace(
+            following,
+            generation=self.generation + 1,
+            base="",
+            session="",
+            resume=False,
+            session_cost_usd=0.0,
+        )
 
 
 @dataclass(frozen=True)
@@ -103,7 +122,8 @@ class Worked:
     """The agent's last words, or why the capture refused the result."""
     refused: bool = False
     """The capture refused what the agent left."""
-    changed: bool = False
+    session: str = ""
+    """The conversation that can be resumed, if any."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +142,8 @@ class TryAgain:
 
     attempt: Attempt
     why: str
+    delay_s: float = 0.0
+    """How long to wait first, for the world to mend."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +161,9 @@ def after_work(worked: Worked, attempt: Attempt, bounds: Bounds) -> Next:
     """Decide after an agent's run."""
     if worked.outcome in (Outcome.TRY_AGAIN, Outcome.STOPPED):
         return _interrupted(worked, attempt, bounds)
+    if worked.outcome is Outcome.FAILED and worked.reason == "auth":
+        explanation = "the model provider refused the credential of the service; set a valid one"
+        return GiveUp(Reason.AGENT, _with_words(explanation, worked.words))
     if worked.outcome is Outcome.FAILED:
         why = f"the agent failed ({worked.reason})"
         feedback = f"An earlier try of this task failed: {worked.reason}.\n\n{worked.words}"
@@ -160,8 +185,9 @@ def _interrupted(worked: Worked, attempt: Attempt, bounds: Bounds) -> Next:
     if attempt.stops + 1 >= bounds.stops_max:
         explanation = f"the agent was interrupted {bounds.stops_max} times ({worked.reason})"
         return GiveUp(Reason.INFRASTRUCTURE, _with_words(explanation, worked.words))
-    fresh = worked.reason in ("context", "unknown_session")
-    return TryAgain(attempt.resumed(worked.reason, fresh=fresh), worked.reason)
+    session = "" if worked.reason == "context" else worked.session
+    delay_s = min(2.0 ** (attempt.stops + 1), DELAY_MAX_S) if worked.reason in _BUSY else 0.0
+    return TryAgain(attempt.interrupted(worked.reason, session), worked.reason, delay_s)
 
 
 def after_checks(

@@ -57,6 +57,7 @@ class Flow:
         task.register(self._engine, self._transitions, self._stages, workers=self._workers)
         review.register(self._engine, self._transitions, self._stages, workers=self._workers)
         merge_queue.register(self._engine, self._transitions, self._stages)
+        await self._stages.sweep()
         await self._engine.launch()
         self._sweeping = asyncio.create_task(Sweep(self._engine, self._stages).run())
 

@@ -133,6 +133,7 @@ class Engine:
         *arguments: str | int,
         priority: int = 0,
         partition: str | None = None,
+        delay_s: float = 0.0,
     ) -> None:
         """Enqueue a workflow as part of the caller's transaction; the same identity runs once."""
         assert self._client is not None, "the engine is not launched"
@@ -143,6 +144,8 @@ class Engine:
             "workflow_id": identity,
             "app_version": APPLICATION_VERSION,
         }
+        if delay_s:
+            options["delay_seconds"] = delay_s
         if queue.partitioned:
             options["queue_partition_key"] = partition
         elif priority:

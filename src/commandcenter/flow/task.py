@@ -52,7 +52,9 @@ class _TaskFlow:
         attempt = self._transitions.update(
             session, key, head=record.get("head", ""), tree=record.get("tree", "")
         )
-        if attempt.head:
+        if "captured" in record:
+            cost = record["session_cost_usd"]
+            self._transitions.update(session, key, session_cost_usd=cost)
             captured = self._transitions.event(key, EventKind.TASK_CAPTURED, record["captured"])
             facts.append(session, captured)
         if self._transitions.cancel_if_requested(session, key):
@@ -62,8 +64,9 @@ class _TaskFlow:
             record.get("reason", ""),
             record.get("words", ""),
             record.get("refused", False),
-            bool(record.get("captured", {}).get("files")),
+            record.get("session", ""),
         )
+        attempt = self._transitions.update(session, key)
         decision = after_work(worked, attempt, self._transitions.bounds)
         if self._transitions.follow(session, key, decision):
             self._transitions.enter(session, key, Phase.VERIFYING)

@@ -56,10 +56,17 @@ class Transitions:
             facts.save_attempt(session, run, task, _first(session, run, task, number))
             self._enqueue_work(session, TryKey(run, task, number))
 
-    def _enqueue_work(self, session: Session, key: TryKey) -> None:
+    def _enqueue_work(self, session: Session, key: TryKey, delay_s: float = 0.0) -> None:
         ordinal = views.read_task(session, key.run, key.task).ordinal
         self.engine.enqueue(
-            session, "work", str(key), key.run, key.task, key.number, priority=ordinal + 1
+            session,
+            "work",
+            str(key),
+            key.run,
+            key.task,
+            key.number,
+            priority=ordinal + 1,
+            delay_s=delay_s,
         )
 
     def begin(self, session: Session, key: TryKey) -> bool:
@@ -72,7 +79,7 @@ class Transitions:
 
     def cancel_if_requested(self, session: Session, key: TryKey) -> bool:
         """Cancel the task if its run is to be cancelled; say whether."""
-        if not views.read_run(session, key.run).cancel_requested:
+        if not views.cancel_requested(session, key.run):
             return False
         facts.append(session, facts.cancelled(key.run, key.task, key.number, self.now_ms()))
         self._after_ending(session, key, satisfied=False)
@@ -86,8 +93,8 @@ class Transitions:
     def follow(self, session: Session, key: TryKey, decision: Next) -> bool:
         """Carry out a decision; say whether the try goes on to its next stage."""
         match decision:
-            case TryAgain(attempt, why):
-                self._try_again(session, key, attempt, why)
+            case TryAgain():
+                self._try_again(session, key, decision)
             case GiveUp(reason, explanation):
                 self.fail(session, key, reason, explanation)
             case AlreadyDone():
@@ -97,15 +104,17 @@ class Transitions:
                 return True
         return False
 
-    def _try_again(self, session: Session, key: TryKey, attempt: Attempt, why: str) -> None:
+    def _try_again(self, session: Session, key: TryKey, decision: TryAgain) -> None:
+        attempt, why = decision.attempt, decision.why
         data = {"why": why, "next": attempt.number, "feedback": attempt.feedback[-2000:]}
         facts.append(session, self.event(key, EventKind.TASK_TRY_FAILED, data))
         if self.cancel_if_requested(session, key):
             return
         facts.save_attempt(session, key.run, key.task, attempt)
         following = TryKey(key.run, key.task, attempt.number)
-        self.enter(session, following, Phase.WAITING, "its next try")
-        self._enqueue_work(session, following)
+        waiting_for = f"the model provider ({why})" if decision.delay_s else "its next try"
+        self.enter(session, following, Phase.WAITING, waiting_for)
+        self._enqueue_work(session, following, decision.delay_s)
 
     def fail(self, session: Session, key: TryKey, reason: Reason, explanation: str) -> None:
         """End the task as failed."""
@@ -142,7 +151,7 @@ class Transitions:
         facts.mark_unsettled(session, key.run, key.task, False)
         facts.end_run_if_over(session, key.run, self.now_ms())
 
-    def update(self, session: Session, key: TryKey, **changes: str | int) -> Attempt:
+    def update(self, session: Session, key: TryKey, **changes: str | int | float) -> Attempt:
         """Change what is known of this try, and return it."""
         attempt = views.read_attempt(session, key.run, key.task, key.number)
         changed = replace(attempt, **changes)  # type: ignore[arg-type]

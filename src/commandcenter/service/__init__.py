@@ -36,7 +36,7 @@ from commandcenter.readers import PlanSource, ReadResult, read_plan
 from commandcenter.service.doctor import Doctor
 from commandcenter.settings import NO_REVIEW, Settings
 from commandcenter.stages.equipment import Equipment
-from commandcenter.stages.job import Options, parsed
+from commandcenter.stages.job import Options
 from commandcenter.store import facts, views
 from commandcenter.store.views import RunRecord
 from commandcenter.system.repository import Repository, inspect_repository
@@ -281,7 +281,7 @@ class Service:
                 tasks=tuple(by_batch.get(batch.id, [])),
                 depends_on=tuple(reference.id for reference in batch.depends_on),
             )
-            for batch in parsed(record.plan).batches
+            for batch in self._equipment.plans.of(session, execution_id).batches
         )
 
     async def task(self, execution_id: str, number: str) -> TaskStatus:

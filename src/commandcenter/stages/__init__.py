@@ -37,6 +37,10 @@ class Stages:
         """Clean up behind an ended task."""
         return await publish.settle(self._equipment, run, task, number)
 
+    async def sweep(self) -> None:
+        """Remove what a crash kept from being removed."""
+        await publish.sweep(self._equipment)
+
     async def proposal_ended(self, run: str, number: int) -> bool:
         """Say whether a pull request was merged or closed."""
         return await publish.proposal_ended(self._equipment, run, number)

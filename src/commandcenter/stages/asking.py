@@ -45,14 +45,15 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
     agent = plugins.agent(question.profile.agent)
     command = _command(equipment, job, agent, question)
     key = f"{job.run.id}/{job.task.id}/{job.attempt.number}/{question.prompt.role.value}"
+    before = equipment.gateway.usage(key)
     async with (
         _slot(equipment, job, question.phase),
         equipment.gateway.socket(workspace.gateway, key=key),
         _live(equipment, job, agent, question.prompt.role) as live,
     ):
-        before = equipment.gateway.usage(key)
         completed = await workspace.run(question.name, command, on_line=live.line)
-        metered = _difference(equipment.gateway.usage(key), before)
+    # Asked when the socket is closed: an answer that was cut off is counted as its handler ends.
+    metered = _difference(equipment.gateway.usage(key), before)
     equipment.logs.keep(job.run.id, job.task.id, job.attempt.number, question.name, completed)
     report = agent.report(completed, workspace.result("result.json"))
     return replace(report, usage=_merged(report.usage, metered))

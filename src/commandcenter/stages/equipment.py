@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,12 @@ from commandcenter.core.workspace import Workspaces
 from commandcenter.gateway.model import ModelGateway
 from commandcenter.settings import ProjectCheck
 from commandcenter.stages.logs import Logs
+from commandcenter.stages.plans import Plans
 from commandcenter.store.database import Database
 from commandcenter.system.git import Git
 from commandcenter.system.vault import Identity, Vault
 
+SETTLED_BETWEEN_MAINTENANCE = 50
 BOT = Identity("CommandCenter", "commandcenter@localhost")
 
 
@@ -27,6 +30,7 @@ class Vaults:
         self._data_dir = data_dir
         self._open: dict[str, Vault] = {}
         self._opening = asyncio.Lock()
+        self._settled: Counter[str] = Counter()
 
     async def open(self, upstream: str) -> Vault:
         """Return the vault of an upstream; the first time it is fetched."""
@@ -34,6 +38,12 @@ class Vaults:
             if upstream not in self._open:
                 self._open[upstream] = await Vault.open(self._git, self._data_dir, upstream)
             return self._open[upstream]
+
+    async def tend(self, vault: Vault) -> None:
+        """Keep a vault fast, every so many settled tasks."""
+        self._settled[vault.upstream] += 1
+        if self._settled[vault.upstream] % SETTLED_BETWEEN_MAINTENANCE == 0:
+            await vault.maintain()
 
     def close(self) -> None:
         """Give all vaults back."""
@@ -57,6 +67,7 @@ class Equipment:
     """Agent runs at one time."""
     checks: tuple[ProjectCheck, ...]
     logs: Logs
+    plans: Plans
     now_ms: Callable[[], int]
     program: Callable[[str], Path | None]
     """Finds a program of the host by name or path."""

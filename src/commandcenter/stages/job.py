@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from commandcenter.core.agent import Limits, Profile
 from commandcenter.core.attempt import Attempt
-from commandcenter.core.plan import Plan, Task, from_json
+from commandcenter.core.plan import Plan, Task
 from commandcenter.core.run import Event, EventKind, Phase, State, TaskStatus
 from commandcenter.core.workspace import WorkspaceKey, Workspaces
 from commandcenter.stages.equipment import Equipment
+from commandcenter.stages.plans import Plans
 from commandcenter.store import facts, views
 from commandcenter.store.views import RunRecord
 
@@ -51,9 +51,15 @@ class Options:
 
 def profile_to_json(profile: Profile) -> Record:
     """Return a profile's stored form."""
-    record = asdict(profile)
-    record["environment"] = dict(profile.environment)
-    return record
+    return {
+        "name": profile.name,
+        "agent": profile.agent,
+        "model": profile.model,
+        "command": profile.command,
+        "environment": dict(profile.environment),
+        "programs": list(profile.programs),
+        "limits": asdict(profile.limits),
+    }
 
 
 def profile_from_json(record: Mapping[str, Any]) -> Profile:  # Any: JSON
@@ -111,20 +117,14 @@ class Job:
         return f"{self.run.id}/{self.task.id}"
 
 
-@lru_cache(maxsize=8)
-def parsed(plan: str) -> Plan:
-    """Return a stored plan; kept, since every stage of every task asks for it."""
-    return from_json(plan)
-
-
 async def load(equipment: Equipment, run: str, task: str, number: int) -> Job:
     """Return a try as it stands now."""
-    return await equipment.database.transact(_read, run, task, number)
+    return await equipment.database.transact(_read, equipment.plans, run, task, number)
 
 
-def _read(session: Session, run: str, task: str, number: int) -> Job:
+def _read(session: Session, plans: Plans, run: str, task: str, number: int) -> Job:
     record = views.read_run(session, run)
-    plan = parsed(record.plan)
+    plan = plans.of(session, run)
     tries = [views.read_attempt(session, run, task, n) for n in range(1, number + 1)]
     return Job(
         run=record,

@@ -174,6 +174,23 @@ async def proposal_ended(equipment: Equipment, run: str, number: int) -> bool:
     return proposal.state is not ProposalState.OPEN
 
 
+async def sweep(equipment: Equipment) -> None:
+    """Remove the workspaces of tasks that have ended: what a crash kept from being removed."""
+    alive = await equipment.database.transact(_workspaces_in_use)
+    for kind in equipment.workspaces.values():
+        await kind.sweep(alive)
+
+
+def _workspaces_in_use(session: Session) -> frozenset[str]:
+    keys: set[str] = set()
+    for run, task in views.unsettled(session):
+        number = views.last_attempt(session, run, task)
+        generation = views.read_attempt(session, run, task, number).generation
+        keys |= {str(WorkspaceKey(run, task, each, "work")) for each in range(1, generation + 1)}
+        keys.add(str(WorkspaceKey(run, task, number, f"review-{number}")))
+    return frozenset(keys)
+
+
 async def settle(equipment: Equipment, run: str, task: str, number: int) -> Record:
     """Remove what an ended task leaves: branch, open pull request, workspaces, pin.
 
@@ -186,6 +203,7 @@ async def settle(equipment: Equipment, run: str, task: str, number: int) -> Reco
         *await _tried("its branch", _delete_branch(vault, job)),
         *await _tried("its workspaces", _remove_workspaces(equipment, job)),
         *await _tried("its pin", vault.unpin(job.pin)),
+        *await _tried("the vault", equipment.vaults.tend(vault)),
     ]
     return {"problems": problems}
 

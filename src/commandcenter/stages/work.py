@@ -45,10 +45,14 @@ async def work(equipment: Equipment, run: str, task: str, number: int) -> Record
 
 async def _based(equipment: Equipment, vault: Vault, job: Job) -> Job:
     """Choose base and conversation, and store them before anything is made from them."""
-    if job.attempt.base:
+    attempt = job.attempt
+    if attempt.base and attempt.session:
         return job
-    base = await vault.fetch(job.run.landed_on)
-    attempt = replace(job.attempt, base=base, session=str(uuid.uuid4()))
+    attempt = replace(
+        attempt,
+        base=attempt.base or await vault.fetch(job.run.landed_on),
+        session=attempt.session or str(uuid.uuid4()),
+    )
     await equipment.database.transact(_store, job, attempt)
     return replace(job, attempt=attempt)
 
@@ -59,8 +63,7 @@ def _store(session: Session, job: Job, attempt: Attempt) -> None:
 
 async def _question(equipment: Equipment, job: Job) -> Question:
     attempt = job.attempt
-    resume = await equipment.database.transact(_continues, job)
-    if resume:
+    if attempt.resume:
         text = continued_prompt(attempt.feedback)
     else:
         landed = await equipment.database.transact(_landed, job)
@@ -69,20 +72,12 @@ async def _question(equipment: Equipment, job: Job) -> Question:
         name=f"try-{attempt.number}",
         phase=Phase.WORKING,
         profile=job.options.work,
-        prompt=Prompt(text, Role.WORK, attempt.session, resume),
+        prompt=Prompt(text, Role.WORK, attempt.session, attempt.resume),
         details={
             "round": attempt.review_rounds + 1,
             "feedback": attempt.feedback,
         },
     )
-
-
-def _continues(session: Session, job: Job) -> bool:
-    """Say whether an earlier try of the same generation began this conversation."""
-    if job.attempt.number == 1:
-        return False
-    last = views.read_attempt(session, job.run.id, job.task.id, job.attempt.number - 1)
-    return last.generation == job.attempt.generation
 
 
 def _landed(session: Session, job: Job) -> tuple[str, ...]:
@@ -103,6 +98,7 @@ async def _capture(
         "reason": report.reason,
         "words": report.text[-4000:],
         "refused": False,
+        "session": report.session,
     }
     if report.outcome in (Outcome.STOPPED, Outcome.TRY_AGAIN):
         return record
@@ -124,6 +120,7 @@ async def _capture(
         **record,
         "head": change.head,
         "tree": change.tree,
+        "session_cost_usd": report.usage.cost_usd or 0.0,
         "captured": _captured(job, change, report),
     }
 
@@ -143,7 +140,14 @@ def _captured(job: Job, change: Change, report: Report) -> Record:
         "output_tokens": usage.output_tokens,
         "cached_tokens": usage.cached_tokens,
         "requests": usage.requests,
-        "cost_usd": usage.cost_usd,
+        "cost_usd": _cost(usage.cost_usd, job.attempt.session_cost_usd),
         "turns": report.turns,
         "claim": report.text[-2000:],
     }
+
+
+def _cost(claimed: float | None, before: float) -> float | None:
+    """Return what this try cost: newer CLIs report a resumed conversation's whole cost."""
+    if claimed is None:
+        return None
+    return claimed - before if claimed >= before else claimed

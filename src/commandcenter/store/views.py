@@ -24,7 +24,6 @@ class RunRecord:
     """A run as it is stored."""
 
     id: str
-    plan: str
     plan_path: str
     title: str
     repository: str
@@ -59,7 +58,6 @@ def _status(row: sa.RowMapping) -> TaskStatus:
 def _run(row: sa.RowMapping) -> RunRecord:
     return RunRecord(
         id=row["id"],
-        plan=row["plan"],
         plan_path=row["plan_path"],
         title=row["title"],
         repository=row["repository"],
@@ -75,13 +73,30 @@ def _run(row: sa.RowMapping) -> RunRecord:
     )
 
 
+_RUN_COLUMNS = tuple(column for column in schema.runs.c if column.name != "plan")
+
+
+def read_plan(session: Session, run: str) -> str:
+    """Return the canonical JSON of a run's plan, which may be large and never changes."""
+    query = sa.select(schema.runs.c.plan).where(schema.runs.c.id == run)
+    plan: str = session.execute(query).scalar_one()
+    return plan
+
+
+def cancel_requested(session: Session, run: str) -> bool:
+    """Say whether a person cancelled the run."""
+    query = sa.select(schema.runs.c.cancel_requested_ms).where(schema.runs.c.id == run)
+    return bool(session.execute(query).scalar_one())
+
+
 def read_run(session: Session, run: str) -> RunRecord:
     """Return one run.
 
     Raises:
         NotFound: there is none of this id.
     """
-    row = session.execute(sa.select(schema.runs).where(schema.runs.c.id == run)).mappings().first()
+    query = sa.select(*_RUN_COLUMNS).where(schema.runs.c.id == run)
+    row = session.execute(query).mappings().first()
     if row is None:
         raise NotFound(f"Execution {run} not found", hint="list them: commandcenter status")
     return _run(row)
@@ -90,7 +105,7 @@ def read_run(session: Session, run: str) -> RunRecord:
 def runs(session: Session) -> tuple[RunRecord, ...]:
     """Return all runs, newest first."""
     order = (schema.runs.c.created_ms.desc(), schema.runs.c.id)
-    rows = session.execute(sa.select(schema.runs).order_by(*order)).mappings()
+    rows = session.execute(sa.select(*_RUN_COLUMNS).order_by(*order)).mappings()
     return tuple(_run(row) for row in rows)
 
 
@@ -154,6 +169,12 @@ def unsettled_tasks(session: Session, run: str) -> int:
         .where(schema.tasks.c.run == run, schema.tasks.c.unsettled)
     )
     return session.execute(query).scalar_one()
+
+
+def unsettled(session: Session) -> tuple[tuple[str, str], ...]:
+    """Return the (run, task) of all tasks that have something to clean up, now or later."""
+    query = sa.select(schema.tasks.c.run, schema.tasks.c.id).where(schema.tasks.c.unsettled)
+    return tuple((row.run, row.id) for row in session.execute(query))
 
 
 def settling_tasks(session: Session, run: str) -> int:

@@ -1,0 +1,27 @@
+"""The plans of runs, parsed once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from sqlalchemy.orm import Session
+
+from commandcenter.core.plan import Plan, from_json
+from commandcenter.store import views
+
+PLANS_MAX = 8
+
+
+class Plans:
+    """The plans of the last few runs, parsed once: every stage of every task asks for one."""
+
+    def __init__(self) -> None:
+        self._parsed: OrderedDict[str, Plan] = OrderedDict()
+
+    def of(self, session: Session, run: str) -> Plan:
+        """Return a run's plan; it never changes."""
+        if run not in self._parsed:
+            self._parsed[run] = from_json(views.read_plan(session, run))
+            while len(self._parsed) > PLANS_MAX:
+                self._parsed.popitem(last=False)
+        return self._parsed[run]
