@@ -85,6 +85,7 @@ class Flow:
         self._engine.interrupt(f"{run}/")
 
     def _cancel(self, session: Session, run: str) -> None:
+        facts.lock(session, run)
         facts.request_cancel(session, run, self._now_ms())
         for status in views.tasks(session, run):
             if status.waiting_for == merge_queue.WAITS_FOR_A_PERSON:
@@ -100,6 +101,7 @@ class Flow:
         await self._engine.transact("retry", self._retry, run, task_id)
 
     def _retry(self, session: Session, run: str, task_id: str | None) -> None:
+        facts.lock(session, run)
         statuses = views.tasks(session, run)
         chosen = _to_retry(statuses, views.edges(session, run), task_id)
         if not chosen:

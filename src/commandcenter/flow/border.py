@@ -43,4 +43,5 @@ async def reported(engine: Engine, transitions: Transitions, key: TryKey) -> Asy
             if isinstance(error, CommandCenterError)
             else f"CommandCenter has a defect: {type(error).__name__}: {error}"
         )
-        await engine.transact("failed", transitions.fail, key, Reason.INFRASTRUCTURE, explanation)
+        reason = Reason.INFRASTRUCTURE
+        await transitions.transact("failed", transitions.fail, key, reason, explanation)

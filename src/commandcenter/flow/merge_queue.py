@@ -48,19 +48,21 @@ class _MergeFlow:
     async def merge(self, run: str, task: str, number: int) -> None:
         key = TryKey(run, task, number)
         async with reported(self._engine, self._transitions, key):
-            if await self._engine.transact("admit", self._turn_away, key):
+            if await self._transitions.transact("admit", self._turn_away, key):
                 return
             landed = await self._engine.step(
                 "land",
                 f"landing/{key}",
                 lambda: persistently(lambda: self._stages.land(run, task, number)),
             )
-            await self._engine.transact("landed", self._landed, key, landed)
+            await self._transitions.transact("landed", self._landed, key, landed)
 
     def _turn_away(self, session: Session, key: TryKey) -> bool:
         return self._transitions.cancel_if_requested(session, key)
 
     def _landed(self, session: Session, key: TryKey, record: Record) -> None:
+        if self._transitions.outdated(session, key):
+            return
         if note := record.get("moved_note"):
             now = self._transitions.now_ms()
             facts.move_landing(session, key.run, record["landed_on"], note, now)

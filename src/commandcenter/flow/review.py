@@ -39,9 +39,11 @@ class _ReviewFlow:
                 f"{key}/review",
                 lambda: persistently(lambda: self._stages.review(run, task, number)),
             )
-            await self._engine.transact("reviewed", self._reviewed, key, reviewed)
+            await self._transitions.transact("reviewed", self._reviewed, key, reviewed)
 
     def _reviewed(self, session: Session, key: TryKey, record: Record) -> None:
+        if self._transitions.outdated(session, key):
+            return
         if "interrupted" in record:
             if not self._transitions.cancel_if_requested(session, key):
                 stopped = GiveUp(Reason.INFRASTRUCTURE, "its review was interrupted; retry it")

@@ -37,14 +37,16 @@ class _TaskFlow:
     async def work(self, run: str, task: str, number: int) -> None:
         key = TryKey(run, task, number)
         async with reported(self._engine, self._transitions, key):
-            if not await self._engine.transact("begin", self._transitions.begin, key):
+            if not await self._transitions.transact("begin", self._transitions.begin, key):
                 return
             worked = await self._engine.step(
                 "work", f"{key}/work", lambda: self._stages.work(run, task, number)
             )
-            await self._engine.transact("worked", self._worked, key, worked)
+            await self._transitions.transact("worked", self._worked, key, worked)
 
     def _worked(self, session: Session, key: TryKey, record: Record) -> None:
+        if self._transitions.outdated(session, key):
+            return
         if "interrupted" in record:
             if self._transitions.cancel_if_requested(session, key):
                 return
@@ -80,16 +82,18 @@ class _TaskFlow:
                 f"{key}/verify",
                 lambda: persistently(lambda: self._stages.verify(run, task, number)),
             )
-            if not await self._engine.transact("checked", self._checked, key, verdict):
+            if not await self._transitions.transact("checked", self._checked, key, verdict):
                 return
             proposed = await self._engine.step(
                 "propose",
                 f"proposing/{key}",
                 lambda: persistently(lambda: self._stages.propose(run, task, number)),
             )
-            await self._engine.transact("proposed", self._proposed, key, proposed)
+            await self._transitions.transact("proposed", self._proposed, key, proposed)
 
     def _checked(self, session: Session, key: TryKey, record: Record) -> bool:
+        if self._transitions.outdated(session, key):
+            return False
         if "interrupted" in record:
             return self._interrupted(session, key)
         verdict = Verdict.from_json(record)
@@ -117,6 +121,8 @@ class _TaskFlow:
         return False
 
     def _proposed(self, session: Session, key: TryKey, record: Record) -> None:
+        if self._transitions.outdated(session, key):
+            return
         if "interrupted" in record:
             self._interrupted(session, key)
             return
@@ -129,9 +135,10 @@ class _TaskFlow:
 
     async def settle(self, run: str, task: str, number: int) -> None:
         key = TryKey(run, task, number)
-        await self._engine.step(
+        record = await self._engine.step(
             "settle",
             f"settling/{key}",
             lambda: persistently(lambda: self._stages.settle(run, task, number)),
         )
-        await self._engine.transact("settled", self._transitions.settled, key)
+        problems = record["problems"]
+        await self._transitions.transact("settled", self._transitions.settled, key, problems)

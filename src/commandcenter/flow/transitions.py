@@ -6,9 +6,9 @@ is nothing between "done" and "told".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -20,9 +20,12 @@ from commandcenter.core.attempt import (
     Next,
     TryAgain,
 )
-from commandcenter.core.run import Event, EventKind, Phase, Reason, State
+from commandcenter.core.run import Event, EventKind, Phase, Reason
 from commandcenter.flow.engine import Engine
 from commandcenter.store import facts, views
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,22 @@ class Transitions:
     engine: Engine
     now_ms: Callable[[], int]
     bounds: Bounds
+
+    async def transact(
+        self,
+        name: str,
+        body: Callable[Concatenate[Session, TryKey, P], R],
+        key: TryKey,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """Run `body` in one transaction that no other change of the run can interleave with."""
+
+        def locked(session: Session) -> R:
+            facts.lock(session, key.run)
+            return body(session, key, *args, **kwargs)
+
+        return await self.engine.transact(name, locked)
 
     def event(self, key: TryKey, kind: EventKind, data: Mapping[str, Any]) -> Event:
         """Return an event of this try, now."""
@@ -70,7 +89,9 @@ class Transitions:
         )
 
     def begin(self, session: Session, key: TryKey) -> bool:
-        """Start a try, or cancel the task if its run is to be cancelled; say which."""
+        """Start a try, unless it is outdated or its run is to be cancelled; say whether."""
+        if self.outdated(session, key):
+            return False
         facts.mark_unsettled(session, key.run, key.task, True)
         if self.cancel_if_requested(session, key):
             return False
@@ -78,7 +99,9 @@ class Transitions:
         return True
 
     def cancel_if_requested(self, session: Session, key: TryKey) -> bool:
-        """Cancel the task if its run is to be cancelled; say whether."""
+        """Cancel the task if its run is to be cancelled; say whether it is over."""
+        if self.outdated(session, key):
+            return True
         if not views.cancel_requested(session, key.run):
             return False
         facts.append(session, facts.cancelled(key.run, key.task, key.number, self.now_ms()))
@@ -117,7 +140,9 @@ class Transitions:
         self._enqueue_work(session, following, decision.delay_s)
 
     def fail(self, session: Session, key: TryKey, reason: Reason, explanation: str) -> None:
-        """End the task as failed."""
+        """End the task as failed, unless it has ended."""
+        if self.outdated(session, key):
+            return
         data = {"reason": reason.value, "explanation": explanation}
         facts.append(session, self.event(key, EventKind.TASK_FAILED, data))
         self._after_ending(session, key, satisfied=False)
@@ -146,8 +171,13 @@ class Transitions:
             facts.skip_dependants(session, key.run, key.task, self.now_ms())
         self.engine.enqueue(session, "settle", f"{key}/settle", key.run, key.task, key.number)
 
-    def settled(self, session: Session, key: TryKey) -> None:
-        """Note that nothing of the task is left to clean up, and end the run if it was the last."""
+    def settled(self, session: Session, key: TryKey, problems: Sequence[str]) -> None:
+        """Note that the task is cleaned up, and end the run if it was the last.
+
+        `problems` name what could not be removed; people are told.
+        """
+        for problem in problems:
+            facts.add_note(session, key.run, f"Task {key.task}: {problem}")
         facts.mark_unsettled(session, key.run, key.task, False)
         facts.end_run_if_over(session, key.run, self.now_ms())
 
@@ -158,10 +188,13 @@ class Transitions:
         facts.save_attempt(session, key.run, key.task, changed)
         return changed
 
-    def over(self, session: Session, key: TryKey) -> bool:
-        """Say whether the task has ended already, so that this try has nothing left to do."""
-        status = views.read_task(session, key.run, key.task)
-        return status.state is not State.IN_PROGRESS or status.attempt > key.number
+    def outdated(self, session: Session, key: TryKey) -> bool:
+        """Say whether this try has nothing to say any more: the task ended, or is at a later one.
+
+        A cancelled task may be retried while an older workflow of it still has a step to go.
+        """
+        ended = views.read_task(session, key.run, key.task).state.ended
+        return ended or views.last_attempt(session, key.run, key.task) != key.number
 
 
 def _first(session: Session, run: str, task: str, number: int) -> Attempt:

@@ -26,12 +26,16 @@ async def land(equipment: Equipment, run: str, task: str, number: int) -> Record
     for _ in range(MOVES_MAX):
         tip = await vault.fetch(job.run.landed_on)
         if await vault.is_ancestor(job.attempt.head, tip):
-            return _landed(tip, job.run.landed_on)
-        state = (
-            await equipment.forge(job.run.upstream, job.run.target).proposal(job.status.proposal)
-        ).state
-        if state is ProposalState.CLOSED:
-            return {"outcome": "closed"}
+            return _landed(job.attempt.head, job.run.landed_on)
+        forge = equipment.forge(job.run.upstream, job.run.target)
+        match (await forge.proposal(job.status.proposal)).state:
+            case ProposalState.MERGED:
+                # By a person who squashed it or rebased it, so that its own commit is nowhere.
+                return _landed(tip, job.run.landed_on)
+            case ProposalState.CLOSED:
+                return {"outcome": "closed"}
+            case ProposalState.OPEN:
+                pass
         if not job.options.auto_merge:
             return {"outcome": "waiting"}
         done = await _attempt(equipment, vault, job, tip)

@@ -119,6 +119,14 @@ def _ending(status: TaskStatus, at_ms: int) -> Event:
     return Event(status.run, EventKind.TASK_SKIPPED, at_ms, status.id, data=data)
 
 
+def lock(session: Session, run: str) -> None:
+    """Let no other transaction change this run until ours ends; call it before reading.
+
+    SQLite starts a transaction at the first write: what was read before it may have changed.
+    """
+    session.execute(sa.update(schema.runs).where(schema.runs.c.id == run).values(id=run))
+
+
 def append(session: Session, event: Event) -> TaskStatus | None:
     """Append an event and bring its task's row up to date; return the task's new status."""
     _insert_event(session, event)
@@ -299,15 +307,19 @@ def _open_dependencies(session: Session, run: str, task: str) -> int:
 
 def move_landing(session: Session, run: str, branch: str, note: str, at_ms: int) -> None:
     """Note that the run's result goes to another branch than its target, and why."""
-    row = session.execute(
-        sa.select(schema.runs.c.notes, schema.runs.c.landed_on).where(schema.runs.c.id == run)
-    ).one()
-    if row.landed_on == branch:
+    query = sa.select(schema.runs.c.landed_on).where(schema.runs.c.id == run)
+    if session.execute(query).scalar_one() == branch:
         return
-    session.execute(
-        sa.update(schema.runs)
-        .where(schema.runs.c.id == run)
-        .values(landed_on=branch, notes=json.dumps([*json.loads(row.notes), note]))
-    )
+    session.execute(sa.update(schema.runs).where(schema.runs.c.id == run).values(landed_on=branch))
+    add_note(session, run, note)
     data = {"branch": branch, "note": note}
     _insert_event(session, Event(run, EventKind.RUN_LANDING_MOVED, at_ms, data=data))
+
+
+def add_note(session: Session, run: str, note: str) -> None:
+    """Add a sentence for people to a run, once."""
+    query = sa.select(schema.runs.c.notes).where(schema.runs.c.id == run)
+    notes = json.loads(session.execute(query).scalar_one())
+    if note not in notes:
+        changed = json.dumps([*notes, note])
+        session.execute(sa.update(schema.runs).where(schema.runs.c.id == run).values(notes=changed))
