@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from commandcenter.api.schema import Problem
 from commandcenter.core.errors import InputError, PlanRefused, WorldError
 from commandcenter.core.plan import Diagnostic
 
@@ -44,7 +45,9 @@ async def test_a_refused_plan_carries_all_its_diagnostics(
         Diagnostic("W001", "task `1.1` has no verification", 9, 1, path="p.md"),
     )
     service.fail_with(PlanRefused("p.md has 1 error.", found))
-    answer = (await http.post(START, json=PLAN)).json()
+    said = await http.post(START, json=PLAN)
+    answer = said.json()
+    assert Problem.model_validate_json(said.content).diagnostics
     assert answer["detail"] == "Execution start failed: p.md has 1 error."
     assert [each["severity"] for each in answer["diagnostics"]] == ["error", "warning"]
     assert answer["diagnostics"][0] == {

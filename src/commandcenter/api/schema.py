@@ -361,7 +361,7 @@ class DiagnosticAnswer(BaseModel):
     code: str
     severity: str
     message: str
-    hint: str | None
+    hint: str | None = None
 
 
 class Problem(BaseModel):

@@ -75,7 +75,7 @@ class Screen:
 
     def say(self, sentence: str) -> None:
         """Print a sentence above the picture."""
-        self._console.print(Text(sentence))
+        self._console.print(Text(sentence), soft_wrap=True)
 
     def _drawn(self) -> RenderableType:
         if self._picture is None:

@@ -41,7 +41,6 @@ async def _serve(settings: Settings, host: str, port: int, stop: Stop) -> None:
     from commandcenter.api.app import create_api
     from commandcenter.app import running
 
-    stop.farewell = lambda: click.echo("stopping", err=True)
     api = partial(create_api, host=host)
     async with running(settings, host=host, port=port, api=api) as service:
         stop.listen()

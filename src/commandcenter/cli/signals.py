@@ -33,7 +33,7 @@ class Stop:
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self._task = task
         self.number: int | None = None
-        self.farewell: Callable[[], None] = lambda: None
+        self.farewell: Callable[[], None] = _say_stopping
         """Tells the person what becomes of the work; called at the first signal."""
 
     def listen(self) -> None:
@@ -67,3 +67,7 @@ def _leave(number: int) -> None:
         sys.stdout.write(_SHOW_CURSOR)
         sys.stdout.flush()
     os._exit(128 + number)
+
+
+def _say_stopping() -> None:
+    print("stopping", file=sys.stderr, flush=True)
