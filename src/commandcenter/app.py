@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from sqlalchemy.orm import Session
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp
@@ -39,7 +40,7 @@ from commandcenter.stages import Stages
 from commandcenter.stages.equipment import Equipment, Vaults
 from commandcenter.stages.logs import Logs
 from commandcenter.stages.plans import Plans
-from commandcenter.store import database
+from commandcenter.store import database, views
 from commandcenter.store.hub import HubStore
 from commandcenter.system.git import Git
 from commandcenter.workspaces.local import Local
@@ -133,6 +134,7 @@ class _Parts:
             checks=settings.checks,
             logs=Logs(settings.data_dir / "logs"),
             plans=Plans(),
+            base_url=url,
             now_ms=lambda: time.time_ns() // 10**6,
             program=self._program,
         )
@@ -154,7 +156,17 @@ class _Parts:
 
     def hub(self) -> ASGIApp:
         records = HubStore(self._engine)
+        with Session(self._engine) as session:
+            for run in views.runs(session):
+                self._serve_on_hub(run.upstream, run.target)
         return create_hub(records, self._repository, self._git, {self._token: HUB_USER})
+
+    def _serve_on_hub(self, upstream: str, target: str) -> str:
+        """Let the hub serve an upstream's pull requests; return its name there."""
+        name = _hub_name(upstream)
+        git_dir = _git_dir(Path(upstream))
+        self._repositories[name] = HubRepository(HUB_OWNER, name, git_dir, default_branch=target)
+        return name
 
     def _repository(self, owner: str, name: str) -> HubRepository | None:
         return self._repositories.get(name) if owner == HUB_OWNER else None
@@ -175,10 +187,7 @@ class _Parts:
                     hint=f'set {chosen.github_token_variable}, or kind = "hub" in [forge]',
                 )
             return GitHub(chosen.github_api, remote.owner, remote.name, token)
-        name = _hub_name(upstream)
-        self._repositories[name] = HubRepository(
-            HUB_OWNER, name, _git_dir(Path(upstream)), default_branch=target
-        )
+        name = self._serve_on_hub(upstream, target)
         return GitHub(f"{self._url}{HUB_PATH}", HUB_OWNER, name, self._token)
 
     async def aclose(self) -> None:

@@ -20,6 +20,7 @@ from commandcenter.core.publication import landing_branch
 from commandcenter.core.run import (
     BatchStatus,
     Event,
+    EventKind,
     Finding,
     Log,
     Phase,
@@ -253,7 +254,10 @@ class Service:
         )
 
     def _tasks(self, session: Session, record: RunRecord) -> tuple[TaskStatus, ...]:
-        tasks = views.tasks(session, record.id)
+        tasks = tuple(
+            replace(task, proposal_url=self._full(task.proposal_url))
+            for task in views.tasks(session, record.id)
+        )
         if self._flow is not None:
             return tasks
         # Nobody holds the data folder, so nobody works on these.
@@ -299,7 +303,17 @@ class Service:
         self, execution_id: str | None, *, after: int = 0, limit: int = 1000
     ) -> Sequence[Event]:
         """Return the events of a run, or of all, after a position."""
-        return await self._database.transact(views.events, execution_id, after=after, limit=limit)
+        found = await self._database.transact(views.events, execution_id, after=after, limit=limit)
+        return [self._with_full_url(event) for event in found]
+
+    def _with_full_url(self, event: Event) -> Event:
+        if event.kind is not EventKind.TASK_PROPOSED:
+            return event
+        return replace(event, data={**event.data, "url": self._full(event.data["url"])})
+
+    def _full(self, url: str) -> str:
+        """Return where a pull request can be seen now; the hub's are stored without our address."""
+        return f"{self._equipment.base_url}{url}" if url.startswith("/") else url
 
     async def wait_for_events(
         self, execution_id: str | None, *, after: int, timeout_s: float

@@ -68,6 +68,8 @@ class Equipment:
     checks: tuple[ProjectCheck, ...]
     logs: Logs
     plans: Plans
+    base_url: str
+    """Where this service answers now; empty when it does not. It may be another one next time."""
     now_ms: Callable[[], int]
     program: Callable[[str], Path | None]
     """Finds a program of the host by name or path."""

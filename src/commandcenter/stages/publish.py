@@ -48,7 +48,10 @@ async def propose(equipment: Equipment, run: str, task: str, number: int) -> Rec
         state=StatusState.SUCCESS,
         description=_checks_words(verdict),
     )
-    return {"number": proposal.number, "url": proposal.url}
+    url = proposal.url
+    if equipment.base_url and url.startswith(f"{equipment.base_url}/"):
+        url = url.removeprefix(equipment.base_url)  # the hub answers elsewhere after a restart
+    return {"number": proposal.number, "url": url}
 
 
 async def _expected(vault: Vault, job: Job, branch: str) -> str | None:
