@@ -1,0 +1,1 @@
+"""The bench: what the pipeline costs, measured through the real service and printed."""
