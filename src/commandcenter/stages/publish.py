@@ -42,12 +42,13 @@ async def propose(equipment: Equipment, run: str, task: str, number: int) -> Rec
     )
     if proposal.head != job.attempt.head:
         raise WorldError(f"Pull request #{proposal.number} does not show {job.attempt.head} yet.")
-    await forge.set_status(
-        job.attempt.head,
-        context=CHECKS_CONTEXT,
-        state=StatusState.SUCCESS,
-        description=_checks_words(verdict),
-    )
+    if verdict.judgement is Judgement.PASSED:  # nothing is claimed of what was not checked
+        await forge.set_status(
+            job.attempt.head,
+            context=CHECKS_CONTEXT,
+            state=StatusState.SUCCESS,
+            description=f"{len(verdict.receipts)} checks passed on tree {verdict.tree[:12]}.",
+        )
     url = proposal.url
     if equipment.base_url and url.startswith(f"{equipment.base_url}/"):
         url = url.removeprefix(equipment.base_url)  # the hub answers elsewhere after a restart
@@ -83,12 +84,6 @@ def _evidence(session: Session, job: Job) -> tuple[Verdict, Change, Usage]:
     )
     usage = Usage(data["input_tokens"], data["output_tokens"], cost_usd=data["cost_usd"])
     return Verdict.from_json(checked.data), change, usage
-
-
-def _checks_words(verdict: Verdict) -> str:
-    if verdict.judgement is Judgement.UNVERIFIED:
-        return "Unverified: the plan gives no check."
-    return f"{len(verdict.receipts)} checks passed on tree {verdict.tree[:12]}."
 
 
 async def review(equipment: Equipment, run: str, task: str, number: int) -> Record:
