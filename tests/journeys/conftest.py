@@ -1,0 +1,28 @@
+"""The service that most journeys share, and a desk from which they are started."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from commandcenter.testing.desk import Desk, Service
+from commandcenter.testing.judge import judge_stopped
+from commandcenter.testing.scene import Installation
+
+
+@pytest.fixture(scope="package")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service that most journeys share; afterwards nothing of it may be left."""
+    installation = Installation.make(tmp_path_factory.mktemp("shared"))
+    with Service(installation) as service:
+        yield service
+    assert asyncio.run(judge_stopped(installation)) == ()
+
+
+@pytest.fixture
+def desk(service: Service, tmp_path: Path) -> Desk:
+    """A desk at the shared service."""
+    return Desk(service.url, service.installation, tmp_path)

@@ -1,0 +1,352 @@
+"""Journeys that land: a plan goes in, merged pull requests come out."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from commandcenter.testing.desk import Desk
+from commandcenter.testing.judge import Judge, Untouched
+from commandcenter.testing.scene import batch, plan, task
+
+HELLO = 'write hello.py\n| print("hello")'
+MERGED = ("completed", "merged")
+
+
+async def test_one_file_lands_by_a_reviewed_pull_request(desk: Desk) -> None:
+    sample = await desk.sample()
+    hello = task("1.1", "Greet", files=["hello.py"], script=HELLO, checks=["python3 hello.py"])
+
+    ended = await desk.run(sample, plan(batch(1, hello)))
+
+    assert ended.violations == ()
+    assert ended.ends() == {"1.1": MERGED}
+    assert await sample.read("hello.py") == 'print("hello")'
+    assert (ended.status["status"], ended.status["progress"]) == ("completed", 1.0)
+
+
+async def test_two_sequential_tasks_land_in_order_the_second_on_the_first(desk: Desk) -> None:
+    sample = await desk.sample()
+    first = task("1.1", "Module", files=["hello.py"], script="write hello.py\n| WORD = 'hello'")
+    second = task(
+        "1.2",
+        "Use it",
+        files=["use.py"],
+        script="run cp hello.py seen.txt\nwrite use.py\n| from hello import WORD\ndelete seen.txt",
+        checks=["python3 use.py"],
+    )
+
+    ended = await desk.run(sample, plan(batch(1, first, second)))
+
+    assert ended.violations == ()
+    assert ended.ends() == {"1.1": MERGED, "1.2": MERGED}
+    order = [event["task"] for event in ended.events if event["kind"] == "task.completed"]
+    assert order == ["1.1", "1.2"]
+    assert ended.tasks["1.1"]["completed_at"] <= ended.tasks["1.2"]["started_at"]
+
+
+async def test_four_tasks_of_a_parallel_batch_work_at_one_time(desk: Desk) -> None:
+    sample = await desk.sample()
+    names = ("one", "two", "three", "four")
+    tasks = [
+        task(
+            f"1.{number}",
+            f"File {name}",
+            files=[f"{name}.txt"],
+            script=f"sleep 2\nwrite {name}.txt\n| {name}",
+            checks=[f"grep {name} {name}.txt"],
+        )
+        for number, name in enumerate(names, 1)
+    ]
+
+    ended = await desk.run(sample, plan(batch(1, *tasks, mode="parallel")))
+
+    assert ended.violations == ()
+    assert set(ended.ends().values()) == {MERGED}
+    began = [e["seq"] for e in ended.events if e["data"].get("phase") == "working"]
+    captured = [e["seq"] for e in ended.events if e["kind"] == "task.captured"]
+    assert len(began) == len(captured) == 4
+    assert max(began) < min(captured)
+    assert {f"{name}.txt" for name in names} < set(await sample.paths())
+
+
+async def test_a_task_with_a_test_file_is_verified_by_running_it(desk: Desk) -> None:
+    sample = await desk.sample()
+    adder = task(
+        "1.1",
+        "Add numbers",
+        files=["Create: adder.py", "Test: test_adder.py"],
+        script="""
+write adder.py
+| def add(a, b):
+|     return a + b
+write test_adder.py
+| import unittest, adder
+| class Adding(unittest.TestCase):
+|     def test_sum(self):
+|         self.assertEqual(adder.add(1, 2), 3)
+""",
+        checks=["python3 -m unittest -v test_adder"],
+    )
+
+    ended = await desk.run(sample, plan(batch(1, adder)))
+
+    assert ended.violations == ()
+    assert ended.ends() == {"1.1": MERGED}
+    (checked,) = ended.data("task.checked", "1.1")
+    (receipt,) = checked["receipts"]
+    assert (receipt["found"], receipt["exit_code"]) == ("passed", 0)
+    assert "Ran 1 test" in receipt["words"]
+
+
+async def test_a_task_of_more_than_five_hundred_lines_lands_whole(desk: Desk) -> None:
+    sample = await desk.sample()
+    long = task("1.1", "A long file", files=["long.py"], script="lines long.py 2500")
+
+    ended = await desk.run(sample, plan(batch(1, long)))
+
+    assert ended.violations == ()
+    assert len((await sample.read("long.py")).splitlines()) == 2500
+
+
+async def test_several_files_of_one_task_are_one_pull_request(desk: Desk) -> None:
+    sample = await desk.sample()
+    several = task(
+        "1.1",
+        "Several files",
+        files=["src/a.py", "src/deep/b.py", "Modify: README.md", "Delete: numbers.txt"],
+        script="""
+write src/a.py
+| A = 1
+write src/deep/b.py
+| B = 2
+append README.md
+| More.
+delete numbers.txt
+""",
+    )
+
+    ended = await desk.run(sample, plan(batch(1, several)))
+
+    assert ended.violations == ()
+    assert ended.tasks["1.1"]["pr_number"] == 1
+    assert set(await sample.paths()) == {"README.md", "src/a.py", "src/deep/b.py"}
+
+
+async def test_two_runs_at_once_on_one_repository_all_land(desk: Desk) -> None:
+    sample = await desk.sample()
+    judges = [await Judge.appoint(desk.installation, sample) for _ in range(2)]
+    plans = [
+        plan(
+            batch(
+                1,
+                *[task(f"1.{n}", f"File {w}{n}", files=[f"{w}{n}.txt"]) for n in (1, 2)],
+                mode="parallel",
+            )
+        )
+        for w in ("left", "right")
+    ]
+
+    runs = [await desk.start(sample, each) for each in plans]
+    await asyncio.gather(
+        *[judge.ended(desk.url, run) for judge, run in zip(judges, runs, strict=True)]
+    )
+
+    for judge in judges:
+        ended = await desk.ended(judge)
+        assert ended.violations == ()
+        assert set(ended.ends().values()) == {MERGED}
+    assert len(await sample.paths()) == 6
+    assert await sample.branches() == ("main",)
+
+
+async def test_uncommitted_work_in_the_checkout_stays_as_it_is(desk: Desk) -> None:
+    sample = await desk.sample()
+    sample.soil()
+    change = task(
+        "1.1", "Change the readme", files=["Modify: README.md"], script="append README.md\n| New."
+    )
+
+    ended = await desk.run(sample, plan(batch(1, change)))
+
+    assert ended.violations == ()
+    assert ended.ends() == {"1.1": MERGED}
+    assert await sample.read("README.md") == "# A sample project\nNew."
+    assert "Work in progress." in (sample.checkout / "README.md").read_text()
+    assert "Uncommitted changes" in " ".join(ended.status["notes"])
+
+
+async def test_without_a_remote_a_clean_checkout_is_advanced(desk: Desk) -> None:
+    sample = await desk.sample(remote=False)
+    tasks = [task(f"1.{n}", f"File {n}", files=[f"{n}.txt"]) for n in (1, 2)]
+
+    ended = await desk.run(sample, plan(batch(1, *tasks)), untouched=Untouched.NOTHING)
+
+    assert ended.violations == ()
+    assert set(ended.ends().values()) == {MERGED}
+    assert (sample.checkout / "2.txt").is_file()
+    assert await sample.run("status", "--porcelain") == ""
+    assert await sample.run("symbolic-ref", "HEAD") == "refs/heads/main"
+
+
+async def test_without_a_remote_a_dirty_checkout_is_left_alone(desk: Desk) -> None:
+    sample = await desk.sample(remote=False)
+    sample.soil()
+    tasks = [task(f"1.{n}", f"File {n}", files=[f"{n}.txt"]) for n in (1, 2)]
+
+    ended = await desk.run(sample, plan(batch(1, *tasks)), untouched=Untouched.WORK)
+
+    assert ended.violations == ()
+    assert set(ended.ends().values()) == {MERGED}
+    branch = f"commandcenter/{ended.execution_id}/result"
+    assert ended.status["landed_on"] == branch
+    assert branch in " ".join(ended.status["notes"])
+    assert {"1.txt", "2.txt"} < set(await sample.paths(branch))
+    assert await sample.tip("main") == sample.start
+
+
+async def test_a_checkout_that_becomes_dirty_meanwhile_is_left_alone(desk: Desk) -> None:
+    sample = await desk.sample(remote=False)
+    judge = await Judge.appoint(desk.installation, sample, untouched=Untouched.NOTHING)
+    first = task("1.1", "First", files=["1.txt"])
+    second = task("1.2", "Second", files=["Modify: README.md"], script="append README.md\n| New.")
+
+    run = await desk.start(sample, plan(batch(1, first, second)))
+    async with judge.watching(desk.url, run):
+        await desk.until(f"/{run}/tasks/1.1", lambda task: task["status"] == "completed")
+        sample.soil()
+        mine = (sample.checkout / "README.md").read_text()
+        await judge.over()
+    ended = await desk.ended(judge)
+
+    assert set(ended.ends().values()) == {MERGED}
+    assert (sample.checkout / "README.md").read_text() == mine
+    assert ended.status["landed_on"] == f"commandcenter/{run}/result"
+    assert "New." in await sample.read("README.md", ended.status["landed_on"])
+
+
+async def test_work_that_a_person_pushes_meanwhile_is_kept(desk: Desk) -> None:
+    sample = await desk.sample()
+    judge = await Judge.appoint(desk.installation, sample)
+    slow = task("1.1", "Slow", files=["slow.txt"], script="sleep 1\nwrite slow.txt\n| slow")
+
+    run = await desk.start(sample, plan(batch(1, slow)))
+    async with judge.watching(desk.url, run):
+        await desk.until(f"/{run}/tasks/1.1", lambda task: task["phase"] == "working")
+        judge.outsiders = frozenset({await sample.push({"person.txt": "Mine.\n"})})
+        await judge.over()
+    ended = await desk.ended(judge)
+
+    assert ended.violations == ()
+    assert ended.ends() == {"1.1": MERGED}
+    assert {"person.txt", "slow.txt"} < set(await sample.paths())
+
+
+async def test_another_default_branch_is_the_target(desk: Desk) -> None:
+    sample = await desk.sample(branch="master")
+
+    ended = await desk.run(sample, plan(batch(1, task("1.1", "A file", files=["a.txt"]))))
+
+    assert ended.violations == ()
+    assert ended.status["landed_on"] == "master"
+    assert "a.txt" in await sample.paths("master")
+
+
+async def test_parallel_tasks_that_conflict_both_land_one_done_again(desk: Desk) -> None:
+    sample = await desk.sample()
+    tasks = [
+        task(
+            f"1.{n}",
+            f"Change {n}",
+            files=["Modify: numbers.txt"],
+            script=f"sleep {n}\nappend numbers.txt\n| number {n}",
+            checks=[f"grep 'number {n}' numbers.txt"],
+        )
+        for n in (1, 2)
+    ]
+
+    ended = await desk.run(sample, plan(batch(1, *tasks, mode="parallel")))
+
+    assert ended.violations == ()
+    assert ended.ends() == {"1.1": MERGED, "1.2": MERGED}
+    assert "number 1\nnumber 2" in await sample.read("numbers.txt")
+    (failed,) = ended.data("task.try_failed", "1.2")
+    assert "numbers.txt" in failed["why"]
+
+
+async def test_two_greens_that_make_a_red_are_not_merged(desk: Desk) -> None:
+    sample = await desk.sample()
+    checks = ["test $(cat *.unit 2>/dev/null | wc -l) -le 1"]
+    tasks = [
+        task(
+            f"1.{n}",
+            f"Unit {n}",
+            files=[f"{n}.unit"],
+            script=f"sleep {n}\nwrite {n}.unit\n| unit",
+            checks=checks,
+        )
+        for n in (1, 2)
+    ]
+
+    ended = await desk.run(sample, plan(batch(1, *tasks, mode="parallel")))
+
+    assert ended.violations == ()
+    assert ended.ends() == {"1.1": MERGED, "1.2": ("failed", "checks")}
+    first, *_ = ended.data("task.try_failed", "1.2")
+    assert "combined tree" in first["why"]
+    assert "2.unit" not in await sample.paths()
+
+
+@pytest.mark.parametrize("words", ["start_batch", "end_batch"])
+async def test_batches_outside_of_the_range_are_not_run(desk: Desk, words: str) -> None:
+    sample = await desk.sample()
+    batches = [batch(n, task(f"{n}.1", f"File {n}", files=[f"{n}.txt"])) for n in (1, 2)]
+    number = {"start_batch": 2, "end_batch": 1}[words]
+
+    ended = await desk.run(sample, plan(*batches), **{words: number})
+
+    assert ended.violations == ()
+    assert ended.tasks[f"{number}.1"]["status"] == "completed"
+    assert ended.status["status"] == "completed"
+    assert set(await sample.paths()) == {"README.md", "numbers.txt", f"{number}.txt"}
+
+
+async def test_tasks_that_the_plan_says_are_done_are_not_run(desk: Desk) -> None:
+    sample = await desk.sample()
+    done = task("1.1", "Done", files=["done.txt"]).replace(
+        "**Files:**", "**Status:** completed\n\n**Files:**"
+    )
+    todo = task("1.2", "To do", files=["todo.txt"], after=["1.1"])
+
+    ended = await desk.run(sample, plan(batch(1, done, todo)))
+
+    assert ended.violations == ()
+    assert ended.ends() == {"1.1": ("skipped", "done-in-plan"), "1.2": MERGED}
+    assert "done.txt" not in await sample.paths()
+
+
+async def test_a_canonical_plan_is_taken_by_value(desk: Desk) -> None:
+    sample = await desk.sample()
+    judge = await Judge.appoint(desk.installation, sample)
+    canonical = {
+        "schema": "cc.plan/1",
+        "title": "By value",
+        "batches": [{"id": "1", "title": "Only", "ordinal": 1}],
+        "tasks": [
+            {
+                "id": "1.1",
+                "title": "A file",
+                "batch": "1",
+                "files": [{"path": "a.txt", "op": "create"}],
+            }
+        ],
+    }
+
+    answer = await desk.post("/start", {"plan": canonical, "repository": str(sample.checkout)})
+    assert answer.status_code == 200, answer.text
+    await judge.ended(desk.url, answer.json()["execution_id"])
+    ended = await desk.ended(judge)
+
+    assert ended.violations == ()
+    assert ended.ends() == {"1.1": MERGED}
