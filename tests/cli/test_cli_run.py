@@ -102,8 +102,7 @@ def test_the_service_answers_the_documented_calls_and_stops_cleanly(
 
 
 def test_ctrl_c_stops_cleanly_and_the_run_goes_on_later(place: Place, until: Until) -> None:
-    gate = "test -f /tmp/again || { touch /tmp/again; sleep 600; }; "
-    agent = gate + "echo >hello.txt"
+    agent = "sleep 8; echo >hello.txt"
     running = place.start("run", "plan.md", "--repo", "project", "--agent-command", agent)
     until(running, "Say hello: working")
     running.send_signal(signal.SIGINT)
@@ -113,7 +112,17 @@ def test_ctrl_c_stops_cleanly_and_the_run_goes_on_later(place: Place, until: Unt
     assert f"commandcenter run --resume {status['execution_id']}" in rest
     assert "Traceback" not in rest
     assert (status["status"], status["phase"]) == ("in_progress", "recovering")
-    cancelled = place.run("cancel", status["execution_id"])
+    resumed = place.run("run", "--resume", status["execution_id"])
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+
+
+def test_a_run_that_was_interrupted_can_be_cancelled(place: Place, until: Until) -> None:
+    agent = "sleep 600"
+    running = place.start("run", "plan.md", "--repo", "project", "--agent-command", agent)
+    run = until(running, "Say hello: working").split("The run was started: ")[1].split()[0]
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    cancelled = place.run("cancel", run)
     assert cancelled.returncode == 0
     assert "The run is cancelled: 1 task cancelled" in cancelled.stdout
 

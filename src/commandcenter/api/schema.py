@@ -126,7 +126,7 @@ class StatusAnswer(BaseModel):
     landed_on: str
     execution_mode: str
     auto_merge: bool
-    current_batch: Number | None
+    current_batch: Number | None = Field(description="After the end, the last batch.")
     total_batches: int
     tasks_completed: int
     tasks_failed: int
@@ -155,7 +155,7 @@ class StatusAnswer(BaseModel):
             landed_on=run.landed_on,
             execution_mode=run.execution_mode,
             auto_merge=run.auto_merge,
-            current_batch=_number(run.current_batch) if run.current_batch else None,
+            current_batch=_current_batch(run, tasks),
             total_batches=len({task.batch for task in tasks}),
             tasks_completed=_count(tasks, State.COMPLETED),
             tasks_failed=_count(tasks, State.FAILED),
@@ -378,6 +378,12 @@ class Problem(BaseModel):
 
 def _count(tasks: Sequence[TaskStatus], state: State) -> int:
     return sum(task.state is state for task in tasks)
+
+
+def _current_batch(run: RunStatus, tasks: Sequence[TaskStatus]) -> Number | None:
+    if run.current_batch:
+        return _number(run.current_batch)
+    return _number(tasks[-1].batch) if tasks else None
 
 
 def _person(tasks: Sequence[TaskStatus]) -> str | None:
