@@ -25,6 +25,10 @@ class NotFound(InputError):  # noqa: N818 - reads as the outcome it is
     """Nothing has this name."""
 
 
+class NotYet(InputError):  # noqa: N818
+    """Something else has to end first; asking again later can work."""
+
+
 class PlanRefused(InputError):  # noqa: N818
     """A plan has errors; `diagnostics` holds all of them, and the warnings."""
 

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from commandcenter.core.attempt import Bounds
-from commandcenter.core.errors import InputError
-from commandcenter.core.run import Reason, State, TaskStatus, satisfied
+from commandcenter.core.errors import InputError, NotYet
+from commandcenter.core.retry import to_retry
+from commandcenter.core.run import TaskStatus
 from commandcenter.flow import merge_queue, review, task
 from commandcenter.flow.engine import Engine
 from commandcenter.flow.sweep import Sweep
@@ -97,49 +98,25 @@ class Flow:
 
         Raises:
             InputError: there is nothing to retry.
+            NotYet: their last tries are still being stopped or cleaned up.
         """
         await self._engine.transact("retry", self._retry, run, task_id)
 
     def _retry(self, session: Session, run: str, task_id: str | None) -> None:
         facts.lock(session, run)
         statuses = views.tasks(session, run)
-        chosen = _to_retry(statuses, views.edges(session, run), task_id)
+        chosen = to_retry(statuses, views.edges(session, run), task_id)
         if not chosen:
             raise InputError(
-                "There is nothing to retry: no task failed, was skipped or was cancelled.",
+                "There is nothing to retry: "
+                + (f"task {task_id} did not fail." if task_id else "no task failed."),
                 hint=f"look at it: commandcenter status {run}",
+            )
+        # A new try must not meet the old one; and to reopen is to withdraw the run's cancellation.
+        settling = views.settling_tasks(session, run)
+        if settling if views.cancel_requested(session, run) else settling.intersection(chosen):
+            raise NotYet(
+                "The last tries are still being stopped or cleaned up.", hint="try again later"
             )
         ready = facts.reopen(session, run, chosen, self._now_ms())
         self._transitions.schedule(session, run, ready)
-
-
-def _to_retry(
-    statuses: Sequence[TaskStatus], edges: Sequence[tuple[str, str]], task_id: str | None
-) -> tuple[str, ...]:
-    """Return the tasks to open again, in order: all that did not make it, or one and its kin.
-
-    With one go the tasks that were skipped for want of it, if nothing else holds them back.
-    """
-    by_id = {status.id: status for status in statuses}
-    chosen = {
-        status.id
-        for status in statuses
-        if status.state in (State.FAILED, State.CANCELLED) and task_id in (None, status.id)
-    }
-    if not chosen:
-        return ()
-    waits: dict[str, list[str]] = {}
-    for before, after in edges:
-        waits.setdefault(after, []).append(before)
-    for _ in statuses:
-        more = {
-            status.id
-            for status in statuses
-            if status.id not in chosen
-            and status.reason is Reason.DEPENDENCY
-            and all(b in chosen or satisfied(by_id[b]) for b in waits.get(status.id, ()))
-        }
-        if not more:
-            break
-        chosen |= more
-    return tuple(status.id for status in statuses if status.id in chosen)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from commandcenter import plugins
 from commandcenter.core.agent import Profile
-from commandcenter.core.errors import GitError, InputError, PlanRefused
+from commandcenter.core.errors import GitError, InputError, NotYet, PlanRefused
 from commandcenter.core.plan import Done, Plan, edges, from_record, restrict, to_json
 from commandcenter.core.publication import landing_branch
 from commandcenter.core.run import (
@@ -342,18 +342,18 @@ class Service:
         flow = self._working()
         if task is not None:
             await self.task(execution_id, task)
-        await self._settled(execution_id, task)
-        await flow.retry(execution_id, task)
+        await self._retry(flow, execution_id, task)
         return await self.run(execution_id)
 
-    async def _settled(self, execution_id: str, task: str | None) -> None:
-        """Wait until ended tasks are cleaned up, so that a new try does not meet the old one."""
+    async def _retry(self, flow: Flow, execution_id: str, task: str | None) -> None:
+        """Retry as soon as the last tries are cleaned up, so that a new one does not meet them."""
         deadline = time.monotonic() + SETTLING_S
-        while await self._database.transact(views.settling_tasks, execution_id):
-            if time.monotonic() > deadline:
-                raise InputError(
-                    "The run's last tries are still being cleaned up.", hint="try again later"
-                )
+        while True:
+            try:
+                return await flow.retry(execution_id, task)
+            except NotYet:
+                if time.monotonic() > deadline:
+                    raise
             await asyncio.sleep(POLL_S)
 
     async def logs(

@@ -177,15 +177,17 @@ def unsettled(session: Session) -> tuple[tuple[str, str], ...]:
     return tuple((row.run, row.id) for row in session.execute(query))
 
 
-def settling_tasks(session: Session, run: str) -> int:
-    """Return how many ended tasks are still being cleaned up."""
-    query = (
-        sa.select(sa.func.count())
-        .select_from(schema.tasks)
-        .where(schema.tasks.c.run == run, schema.tasks.c.unsettled)
-        .where(schema.tasks.c.state.in_(_ENDED))
+def settling_tasks(session: Session, run: str) -> frozenset[str]:
+    """Return the ids of the tasks that are still being stopped or cleaned up."""
+    cancelling = sa.select(schema.runs.c.id).where(
+        schema.runs.c.id == run, schema.runs.c.cancel_requested_ms != 0
     )
-    return session.execute(query).scalar_one()
+    query = (
+        sa.select(schema.tasks.c.id)
+        .where(schema.tasks.c.run == run, schema.tasks.c.unsettled)
+        .where(sa.or_(schema.tasks.c.state.in_(_ENDED), cancelling.exists()))
+    )
+    return frozenset(session.execute(query).scalars())
 
 
 def edges(session: Session, run: str) -> tuple[tuple[str, str], ...]:
