@@ -60,7 +60,9 @@ class Flow:
         merge_queue.register(self._engine, self._transitions, self._stages)
         await self._stages.sweep()
         await self._engine.launch()
-        self._sweeping = asyncio.create_task(Sweep(self._engine, self._stages).run())
+        self._sweeping = asyncio.create_task(
+            Sweep(self._engine, self._transitions, self._stages).run()
+        )
 
     async def stop(self) -> None:
         """Stop working. Runs go on when a flow starts again on the same database."""
@@ -88,6 +90,7 @@ class Flow:
     def _cancel(self, session: Session, run: str) -> None:
         facts.lock(session, run)
         facts.request_cancel(session, run, self._now_ms())
+        self._transitions.cancel_waiting(session, run)
         for status in views.tasks(session, run):
             if status.waiting_for == merge_queue.WAITS_FOR_A_PERSON:
                 key = TryKey(run, status.id, status.attempt)

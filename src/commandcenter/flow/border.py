@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from commandcenter.core.errors import CommandCenterError, WorldError
-from commandcenter.core.run import Reason
 from commandcenter.flow.engine import Engine
 from commandcenter.flow.transitions import Transitions, TryKey
+from commandcenter.store import views
 
 DELAYS_S = (0.2, 1.0, 3.0, 10.0, 30.0)
 """Waits before the further tries of an effect that the world refused."""
@@ -31,6 +31,26 @@ async def persistently(effect: Effect) -> dict[str, Any]:
     return await effect()
 
 
+async def unless_cancelled(engine: Engine, key: TryKey, effect: Effect) -> dict[str, Any]:
+    """Run an effect, unless the run is to be cancelled: asked where `interrupt` can end it.
+
+    A cancellation that comes before the step is there to be interrupted is seen here instead.
+    """
+    if await engine.transact("look", views.cancel_requested, key.run):
+        return {"interrupted": True}
+    return await effect()
+
+
+async def finally_settled(effect: Effect) -> dict[str, Any]:
+    """Run the clean-up; what cannot be cleaned up is told, and never keeps a run from ending."""
+    try:
+        return await persistently(effect)
+    except Exception as error:  # the border of a workflow
+        log.exception("The clean-up behind a task failed.")
+        words = error.message if isinstance(error, CommandCenterError) else repr(error)
+        return {"problems": [f"it could not be cleaned up: {words}"]}
+
+
 @asynccontextmanager
 async def reported(engine: Engine, transitions: Transitions, key: TryKey) -> AsyncIterator[None]:
     """End the task as failed when something escapes its workflow, so that nothing stays stuck."""
@@ -43,5 +63,4 @@ async def reported(engine: Engine, transitions: Transitions, key: TryKey) -> Asy
             if isinstance(error, CommandCenterError)
             else f"CommandCenter has a defect: {type(error).__name__}: {error}"
         )
-        reason = Reason.INFRASTRUCTURE
-        await transitions.transact("failed", transitions.fail, key, reason, explanation)
+        await transitions.transact("failed", transitions.break_off, key, explanation)

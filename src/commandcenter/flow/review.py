@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from commandcenter.core.attempt import GiveUp, after_review
 from commandcenter.core.forge import Review
 from commandcenter.core.run import EventKind, Phase, Reason
-from commandcenter.flow.border import persistently, reported
+from commandcenter.flow.border import persistently, reported, unless_cancelled
 from commandcenter.flow.engine import Engine, Queue
 from commandcenter.flow.merge_queue import enqueue_merge
 from commandcenter.flow.transitions import Transitions, TryKey
@@ -37,7 +37,11 @@ class _ReviewFlow:
             reviewed = await self._engine.step(
                 "review",
                 f"{key}/review",
-                lambda: persistently(lambda: self._stages.review(run, task, number)),
+                lambda: unless_cancelled(
+                    self._engine,
+                    key,
+                    lambda: persistently(lambda: self._stages.review(run, task, number)),
+                ),
             )
             await self._transitions.transact("reviewed", self._reviewed, key, reviewed)
 

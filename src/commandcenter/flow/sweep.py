@@ -8,10 +8,10 @@ import logging
 from sqlalchemy.orm import Session
 
 from commandcenter.core.errors import CommandCenterError
-from commandcenter.core.run import TaskStatus
+from commandcenter.core.run import Phase
 from commandcenter.flow.engine import Engine
 from commandcenter.flow.merge_queue import WAITS_FOR_A_PERSON, enqueue_merge
-from commandcenter.flow.transitions import TryKey
+from commandcenter.flow.transitions import Transitions, TryKey
 from commandcenter.stages import Stages
 from commandcenter.store import views
 
@@ -22,8 +22,9 @@ log = logging.getLogger(__name__)
 class Sweep:
     """A loop beside the workflows. What it finds, it enqueues; it changes nothing itself."""
 
-    def __init__(self, engine: Engine, stages: Stages) -> None:
+    def __init__(self, engine: Engine, transitions: Transitions, stages: Stages) -> None:
         self._engine = engine
+        self._transitions = transitions
         self._stages = stages
 
     async def run(self) -> None:
@@ -44,8 +45,13 @@ class Sweep:
                 log.warning("A pull request cannot be looked at: %s: %s", status.id, error)
                 continue
             if ended:
-                await self._engine.transact("wake", self._wake, status)
+                key = TryKey(status.run, status.id, status.attempt)
+                await self._transitions.transact("wake", self._wake, key)
 
-    def _wake(self, session: Session, status: TaskStatus) -> None:
-        key = TryKey(status.run, status.id, status.attempt)
-        enqueue_merge(session, self._engine, key, round_=1)
+    def _wake(self, session: Session, key: TryKey) -> None:
+        status = views.read_task(session, key.run, key.task)
+        if status.waiting_for != WAITS_FOR_A_PERSON or self._transitions.outdated(session, key):
+            return
+        self._transitions.enter(session, key, Phase.MERGING)
+        # Reopened, it may wait and be woken again: the time tells one wake from the next.
+        enqueue_merge(session, self._engine, key, round_=self._transitions.now_ms())

@@ -10,7 +10,12 @@ from commandcenter.core.agent import Outcome
 from commandcenter.core.attempt import GiveUp, Worked, after_checks, after_work
 from commandcenter.core.check import Verdict
 from commandcenter.core.run import EventKind, Phase, Reason
-from commandcenter.flow.border import persistently, reported
+from commandcenter.flow.border import (
+    finally_settled,
+    persistently,
+    reported,
+    unless_cancelled,
+)
 from commandcenter.flow.engine import Engine, Queue
 from commandcenter.flow.transitions import Transitions, TryKey
 from commandcenter.stages import Stages
@@ -40,7 +45,11 @@ class _TaskFlow:
             if not await self._transitions.transact("begin", self._transitions.begin, key):
                 return
             worked = await self._engine.step(
-                "work", f"{key}/work", lambda: self._stages.work(run, task, number)
+                "work",
+                f"{key}/work",
+                lambda: unless_cancelled(
+                    self._engine, key, lambda: self._stages.work(run, task, number)
+                ),
             )
             await self._transitions.transact("worked", self._worked, key, worked)
 
@@ -80,7 +89,11 @@ class _TaskFlow:
             verdict = await self._engine.step(
                 "verify",
                 f"{key}/verify",
-                lambda: persistently(lambda: self._stages.verify(run, task, number)),
+                lambda: unless_cancelled(
+                    self._engine,
+                    key,
+                    lambda: persistently(lambda: self._stages.verify(run, task, number)),
+                ),
             )
             if not await self._transitions.transact("checked", self._checked, key, verdict):
                 return
@@ -138,7 +151,7 @@ class _TaskFlow:
         record = await self._engine.step(
             "settle",
             f"settling/{key}",
-            lambda: persistently(lambda: self._stages.settle(run, task, number)),
+            lambda: finally_settled(lambda: self._stages.settle(run, task, number)),
         )
         problems = record["problems"]
         await self._transitions.transact("settled", self._transitions.settled, key, problems)

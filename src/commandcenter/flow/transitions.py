@@ -20,7 +20,7 @@ from commandcenter.core.attempt import (
     Next,
     TryAgain,
 )
-from commandcenter.core.run import Event, EventKind, Phase, Reason
+from commandcenter.core.run import Event, EventKind, Phase, Reason, State
 from commandcenter.flow.engine import Engine
 from commandcenter.store import facts, views
 
@@ -146,6 +146,18 @@ class Transitions:
         data = {"reason": reason.value, "explanation": explanation}
         facts.append(session, self.event(key, EventKind.TASK_FAILED, data))
         self._after_ending(session, key, satisfied=False)
+
+    def break_off(self, session: Session, key: TryKey, explanation: str) -> None:
+        """End the task after its workflow broke: cancelled if that was asked for, else failed."""
+        if not self.cancel_if_requested(session, key):
+            self.fail(session, key, Reason.INFRASTRUCTURE, explanation)
+
+    def cancel_waiting(self, session: Session, run: str) -> None:
+        """Cancel the tasks whose next try has not begun: nothing runs that could be stopped."""
+        for task in views.tasks_in(session, run, State.IN_PROGRESS):
+            last = views.last_attempt(session, run, task)
+            if last != views.read_task(session, run, task).attempt:
+                self.cancel_if_requested(session, TryKey(run, task, last))
 
     def complete(
         self,
