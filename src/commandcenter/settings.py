@@ -71,8 +71,8 @@ class Settings:
     workers: int = 4
     """Agent runs at one time."""
     mode: str = "local"
-    poll_s: float = 0.1
-    """How often a queue looks for work."""
+    poll_s: float = 1.0
+    """How often a queue looks for work that it was not told of."""
     budget: Budget = field(default_factory=Budget)
     profiles: tuple[Profile, ...] = (Profile("claude", "claude"),)
     work: str = "claude"

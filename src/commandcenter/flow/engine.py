@@ -19,6 +19,8 @@ from dbos import (
 )
 from sqlalchemy.orm import Session
 
+from commandcenter.flow.dispatch import Dispatch
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -49,7 +51,10 @@ class Engine:
     """
 
     def __init__(self, database: sa.Engine, *, poll_s: float) -> None:
-        """`database` holds the engine's tables beside ours, so that both commit together."""
+        """`database` holds the engine's tables beside ours, so that both commit together.
+
+        Queues look for work when there is some, and every `poll_s` for what nobody told them of.
+        """
         self._database = database
         self._poll_s = poll_s
         self._serializer = DBOSPortableJSONSerializer()
@@ -57,6 +62,7 @@ class Engine:
         self._workflows: dict[str, Queue] = {}
         self._source: SQLAlchemyDatasource | None = None
         self._client: DBOSClient | None = None
+        self._dispatch = Dispatch()
         self._running: dict[str, asyncio.Task[Any]] = {}  # Any: what the step returns
         self._stopping = False
 
@@ -93,6 +99,10 @@ class Engine:
         self._workflows[name] = queue
 
         async def workflow(*arguments: str | int) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            # Its end, which the engine records in this task, too, makes room for the next one.
+            task.add_done_callback(lambda _: self._dispatch.ring(queue.name))
             await body(*arguments)
 
         DBOS.workflow(name=name, max_recovery_attempts=RECOVERIES_MAX)(workflow)
@@ -103,6 +113,7 @@ class Engine:
         Called on the event loop that the workflows are to run on.
         """
         # The engine adopts the running loop, so this call cannot move to a thread.
+        self._dispatch.claim()
         DBOS.launch()
         for queue in self._queues.values():
             await DBOS.register_queue_async(
@@ -112,6 +123,7 @@ class Engine:
                 polling_interval_sec=self._poll_s,
                 on_conflict="always_update",
             )
+        await self._dispatch.start(tuple(self._queues))
 
     async def stop(self) -> None:
         """End all steps, let them clean up, and leave their workflows to the next start."""
@@ -120,6 +132,7 @@ class Engine:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.to_thread(self._dispatch.stop)
         # The engine made its own pool the loop's default one, and is about to close it.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS_MAX))
         logging.getLogger("dbos").setLevel(logging.CRITICAL)
@@ -151,6 +164,9 @@ class Engine:
         elif priority:
             options["priority"] = priority
         self._client.enqueue_in_transaction(session, options, *arguments)  # type: ignore[arg-type]
+        sa.event.listen(
+            session, "after_commit", lambda _: self._dispatch.ring(queue.name), once=True
+        )
 
     async def transact(
         self,
