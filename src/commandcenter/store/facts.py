@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -84,7 +84,7 @@ def insert_run(
         sa.insert(schema.tasks),
         [
             {
-                **views.task_row(status),
+                **views.task_row(replace(status, ended_ms=at_ms if status.state.ended else 0)),
                 "open_dependencies": open_dependencies[status.id],
                 "unsettled": False,
             }
