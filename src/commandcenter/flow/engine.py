@@ -83,6 +83,11 @@ class Engine:
                 notification_listener_polling_interval_sec=1.0,
             )
         )
+        # The engine prints by itself; its words belong where ours go.
+        log = logging.getLogger("dbos")
+        for handler in tuple(log.handlers):
+            log.removeHandler(handler)
+        log.propagate = True
         self._source = SQLAlchemyDatasource.create(
             url, engine=self._database, serializer=self._serializer
         )
