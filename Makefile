@@ -11,8 +11,9 @@ setup: .venv/.ready
 	@$(PYTHON) -c 'import sys; sys.exit("CommandCenter needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "hint: on Debian and Ubuntu, 'python3 -m venv' is in the package python3-venv" >&2; rm -rf .venv; exit 1; }
 	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep -o '^uv==[0-9.]*' requirements.txt)
-	@$(UV) pip sync --quiet --require-hashes --allow-empty-requirements requirements.txt --python $(BIN)/python
+	@$(UV) pip sync --quiet --compile-bytecode --require-hashes --allow-empty-requirements requirements.txt --python $(BIN)/python
 	@$(UV) pip install --quiet --no-deps --no-build-isolation --editable . --python $(BIN)/python
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 demo: setup
