@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from commandcenter.core.check import Found, Receipt
+from commandcenter.core.markdown import block, code
 from commandcenter.core.plan import Plan, Task, VerificationKind
 from commandcenter.core.verdict import VERDICT_SCHEMA
 
@@ -31,7 +32,7 @@ def work_prompt(plan: Plan, task: Task, *, landed: Sequence[str], feedback: str)
     if plan.context.strip():
         sections.append(f"## Context of the plan\n\n{plan.context.strip()[:CONTEXT_MAX]}")
     if task.files:
-        lines = "\n".join(f"- {use.op.value}: `{use.path}`" for use in task.files)
+        lines = "\n".join(f"- {use.op.value}: {code(use.path)}" for use in task.files)
         sections.append(f"## Files\n\n{lines}")
     sections.append(f"## The task\n\n{task.instructions.strip() or task.title}")
     sections.append(f"## Verification\n\n{_verification(plan, task)}")
@@ -45,7 +46,7 @@ def work_prompt(plan: Plan, task: Task, *, landed: Sequence[str], feedback: str)
 
 
 def _verification(plan: Plan, task: Task) -> str:
-    commands = [f"- run: `{command}`" for command in plan.commands_of(task)]
+    commands = [f"- run: {code(command)}" for command in plan.commands_of(task)]
     prose = [f"- {v.text}" for v in task.verification if v.kind is VerificationKind.PROSE]
     return "\n".join([*commands, *prose]) or "The plan names none: the reviewer decides alone."
 
@@ -60,7 +61,7 @@ def review_prompt(
 ) -> str:
     """Return what the reviewing agent is asked; `problem` is what its last answer lacked."""
     schema = json.dumps(_plain(VERDICT_SCHEMA), indent=2)
-    lines = [f"- `{r.command}`: {_found(r)}" for r in receipts] or ["- none were given"]
+    lines = [f"- {code(r.command)}: {_found(r)}" for r in receipts] or ["- none were given"]
     checks = "\n".join(lines)
     parts = [
         f"# Review of task {task.id}: {task.title}",
@@ -68,7 +69,7 @@ def review_prompt(
         "with the change applied. Read it, and run what helps you; what you change is discarded.",
         f"## The task\n\n{task.instructions.strip() or task.title}",
         f"## Checks that the orchestrator ran\n\n{checks}",
-        f"## The change\n\n````diff\n{diff}\n````",
+        f"## The change\n\n{block(diff, 'diff')}",
         "## Your answer\n\nDecide `approve` when it does what the task asks and breaks nothing, "
         "`revise` when it needs work that you name issue by issue, `reject` when the task cannot "
         "be done this way. Your last message must be one JSON object by this schema, in a "

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 
 from commandcenter.core.agent import Usage
 from commandcenter.core.change import Change
 from commandcenter.core.check import Found, Judgement, Receipt, Verdict
+from commandcenter.core.markdown import cell, code
 from commandcenter.core.plan import Plan, Task
 
+_RESULT = "result"
+_REFUSED = (".lock", _RESULT)
+"""Ends of names that git refuses, or that the branch of a run's result has."""
 _SIGNS = {
     Found.PASSED: "passed",
     Found.FAILED: "**failed**",
@@ -19,15 +24,23 @@ _SIGNS = {
 
 
 def branch_name(run: str, task: Task) -> str:
-    """Return the branch of a task in a run; the same ones give the same name."""
+    """Return the branch of a task in a run: the same ones give the same name, others another."""
     slug = re.sub(r"[^a-z0-9]+", "-", task.title.lower()).strip("-")[:40].rstrip("-")
-    identity = re.sub(r"[^A-Za-z0-9.-]+", "-", task.id).strip(".-")
-    return f"commandcenter/{run}/{identity}{f'-{slug}' if slug else ''}"
+    return f"commandcenter/{run}/{_identity(task.id)}{f'-{slug}' if slug else ''}"
+
+
+def _identity(task: str) -> str:
+    """Return the task's id if it is plain, else one that git takes and no other task has."""
+    # Without a dash, the first one in a branch's name is where the title begins.
+    if re.fullmatch(r"[A-Za-z0-9]+(\.[A-Za-z0-9]+)*", task) and not task.endswith(_REFUSED):
+        return task
+    words = ".".join(re.findall(r"[A-Za-z0-9]+", task)) or "task"
+    return f"{words}_{hashlib.sha256(task.encode()).hexdigest()[:8]}"
 
 
 def landing_branch(run: str) -> str:
     """Return the branch that holds a run's result when its target cannot be moved."""
-    return f"commandcenter/{run}/result"
+    return f"commandcenter/{run}/{_RESULT}"
 
 
 def proposal_title(task: Task) -> str:
@@ -71,7 +84,7 @@ def _quoted(task: Task) -> str:
 
 
 def _files(change: Change) -> str:
-    shown = [f"- `{path}`" for path in change.files[:100]]
+    shown = [f"- {code(path)}" for path in change.files[:100]]
     more = len(change.files) - len(shown)
     tail = [f"- and {more} more"] if more > 0 else []
     return "\n".join([*shown, *tail, "", f"+{change.insertions} -{change.deletions} lines"])
@@ -86,12 +99,10 @@ def _checks(verdict: Verdict) -> str:
 
 
 def _row(receipt: Receipt) -> str:
-    command = receipt.command.replace("|", "\\|").replace("\n", " ")[:200]
+    command = cell(receipt.command[:200])
     code = "" if receipt.exit_code is None else str(receipt.exit_code)
     log = receipt.log_sha256[:12]
-    return (
-        f"| `{command}` | {_SIGNS[receipt.found]} | {code} | {receipt.duration_s:.1f} | `{log}` |"
-    )
+    return f"| {command} | {_SIGNS[receipt.found]} | {code} | {receipt.duration_s:.1f} | `{log}` |"
 
 
 def _cost(usage: Usage) -> str:
@@ -104,5 +115,5 @@ def _cost(usage: Usage) -> str:
 
 def landed_line(task: Task, files: Sequence[str]) -> str:
     """Return the line that tells later tasks what landed."""
-    names = ", ".join(f"`{path}`" for path in files[:12])
+    names = ", ".join(code(path) for path in files[:12])
     return f"Task {task.id}: {task.title}" + (f" ({names})" if names else "")
