@@ -154,6 +154,8 @@ def fold(status: TaskStatus, event: Event) -> TaskStatus:
                 checks_total=0,
                 review="",
             )
+        case EventKind.TASK_PHASE if status.state.ended:
+            return status  # told by a stage that did not know yet
         case EventKind.TASK_PHASE:
             return replace(
                 status,
@@ -237,8 +239,9 @@ def satisfied(status: TaskStatus) -> bool:
 def overall(states: Iterable[TaskStatus]) -> State:
     """Return the state of a batch or a run from its tasks' states."""
     tasks = list(states)
-    if all(task.state is State.PENDING for task in tasks) and tasks:
-        return State.PENDING
+    found = {task.state for task in tasks}
+    if State.PENDING in found and found <= {State.PENDING, State.SKIPPED}:
+        return State.PENDING  # what the plan had done before is no progress
     if any(not task.state.ended for task in tasks):
         return State.IN_PROGRESS
     if any(task.state is State.CANCELLED for task in tasks):
