@@ -8,6 +8,7 @@ from typing import Any
 
 from commandcenter.core.agent import Outcome
 from commandcenter.core.check import Found, Judgement, Verdict
+from commandcenter.core.errors import newer_record
 from commandcenter.core.forge import Decision, Review
 from commandcenter.core.run import Reason
 
@@ -56,8 +57,13 @@ class Attempt:
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Attempt:  # Any: JSON written by `to_json`
-        """Return what `to_json` stored."""
-        assert record["schema"] == 1, "a newer CommandCenter wrote this database"
+        """Return what `to_json` stored.
+
+        Raises:
+            InputError: a newer version stored it.
+        """
+        if record["schema"] != 1:
+            raise newer_record("a try")
         return Attempt(**{key: value for key, value in record.items() if key != "schema"})
 
     def again(self, feedback: str, *, fresh: bool) -> Attempt:

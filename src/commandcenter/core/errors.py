@@ -25,6 +25,14 @@ class NotFound(InputError):  # noqa: N818 - reads as the outcome it is
     """Nothing has this name."""
 
 
+def newer_record(what: str) -> InputError:
+    """Return the error of a record that this version cannot read."""
+    return InputError(
+        f"A newer version of CommandCenter stored {what} in this data folder.",
+        hint="use that version, or another data folder: --data-dir",
+    )
+
+
 class NotYet(InputError):  # noqa: N818
     """Something else has to end first; asking again later can work."""
 
