@@ -13,7 +13,7 @@ import httpx
 
 from commandcenter.api.app import create_api
 from commandcenter.app import running
-from commandcenter.testing.judge import Judge, Untouched, Violation
+from commandcenter.testing.judge import Judge, Untouched, client_of
 from commandcenter.testing.scene import Installation, Sample
 
 Json = dict[str, Any]  # Any: JSON as the service answers it
@@ -27,7 +27,8 @@ class Ended:
     execution_id: str
     status: Json
     tasks: dict[str, Json]
-    violations: tuple[Violation, ...]
+    faults: str
+    """What the judge found, one violation a line; empty is good."""
     events: list[Json]
 
     def kinds(self, task: str) -> list[str]:
@@ -88,7 +89,7 @@ class Desk:
             judge.run,
             await self.get(f"/{judge.run}/status"),
             {task["task_number"]: task for task in await self.get(f"/{judge.run}/tasks")},
-            await judge.judge(),
+            "\n".join(map(str, await judge.judge())),
             await self.get(f"/{judge.run}/events?format=json&limit=10000"),
         )
 
@@ -113,7 +114,7 @@ class Desk:
 
     def client(self) -> httpx.AsyncClient:
         """Return a client of the service."""
-        return httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=30)
+        return client_of(self.url)
 
 
 class Service:

@@ -50,7 +50,15 @@ class Sample:
         origin, checkout = folder / "origin.git", folder / "checkout"
         await git.run("init", "--quiet", "--bare", "-b", branch, str(origin), git_dir=None)
         start = await write_commit(git, origin, branch, files, "Start", None)
-        await git.run("clone", "--quiet", str(origin), str(checkout), git_dir=None, network=True)
+        await git.run(
+            "clone",
+            "--quiet",
+            "--no-hardlinks",
+            str(origin),
+            str(checkout),
+            git_dir=None,
+            network=True,
+        )
         sample = cls(checkout, origin if remote else checkout, start, branch, git)
         if not remote:
             await sample.run("remote", "remove", "origin")
@@ -181,11 +189,11 @@ def _configuration(workers: int) -> str:
     agent = json.dumps(str(SCRIPTED_AGENT))
     scripted = f'agent = "shell"\ncommand = "{SCRIPTED_AGENT.name}"\nprograms = [{agent}]\n'
     return (
-        f"workers = {workers}\npoll_s = 0.05\n\n"
+        f"workers = {workers}\npoll_s = 0.1\n\n"
         f'[roles]\nwork = "scripted"\nreview = "scripted"\n\n[forge]\nkind = "hub"\n\n'
         f"[profiles.scripted]\n{scripted}\n"
         f"[profiles.hasty]\n{scripted}"
-        "[profiles.hasty.limits]\ntimeout_s = 4\nidle_s = 1.5\noutput_bytes = 1048576\n\n"
+        "[profiles.hasty.limits]\ntimeout_s = 12\nidle_s = 3\noutput_bytes = 1048576\n\n"
     )
 
 

@@ -1,0 +1,237 @@
+"""Journeys through crashes and interruptions of the real command line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commandcenter.testing.desk import Desk, Ended
+from commandcenter.testing.judge import Judge, inhabitants, judge_stopped
+from commandcenter.testing.scene import Installation, Sample, batch, plan, task
+
+MERGED = ("completed", "merged")
+
+
+@dataclass(frozen=True)
+class Host:
+    """An installation whose service is a process of its own."""
+
+    installation: Installation
+    folder: Path
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        options = ("--data-dir", self.installation.data_dir, "--config", self.installation.config)
+        argv = [sys.executable, "-m", "commandcenter", *map(str, options), *arguments]
+        return subprocess.Popen(
+            argv,
+            env=self.installation.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    @contextmanager
+    def serving(self) -> Iterator[subprocess.Popen[str]]:
+        process = self.start("serve", "--port", "0")
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=30)
+
+    async def desk(self, process: subprocess.Popen[str]) -> Desk:
+        """Return a desk at the service of this process, as soon as it answers."""
+        path = self.installation.data_dir / "service.json"
+        async with asyncio.timeout(30):
+            while True:
+                assert process.poll() is None, process.communicate()[0]
+                told: Any = json.loads(path.read_text()) if path.exists() else {"pid": 0}
+                if told["pid"] == process.pid:
+                    return Desk(told["url"], self.installation, self.folder)
+                await asyncio.sleep(0.05)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate(timeout=30)
+
+
+async def finish(host: Host, judge: Judge, process: subprocess.Popen[str]) -> Ended:
+    desk = await host.desk(process)
+    judge.url = desk.url
+    async with asyncio.timeout(60):
+        await judge.over()
+    return await desk.ended(judge)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(Installation.make(tmp_path / "own"), tmp_path)
+
+
+@pytest.fixture
+async def sample(tmp_path: Path) -> Sample:
+    return await Sample.make(tmp_path / "sample")
+
+
+SLOW = task(
+    "1.1",
+    "Slow",
+    files=["starts.txt", "slow.txt"],
+    script="run echo started >> starts.txt\nprint started\nsleep 4\nwrite slow.txt\n| slow",
+    checks=["test -f slow.txt"],
+)
+NEXT = task("1.2", "Next", files=["next.txt"], checks=["test -f slow.txt"])
+
+
+async def until_agent_works(desk: Desk, run: str) -> None:
+    def works(events: list[Any]) -> bool:
+        return any("started" in json.dumps(e["data"]) for e in events if e["kind"] == "agent")
+
+    await desk.until(f"/{run}/events?format=json", works)
+
+
+@pytest.mark.slow
+async def test_an_agent_goes_on_when_its_service_is_killed_and_is_not_started_twice(
+    host: Host, sample: Sample
+) -> None:
+    judge = await Judge.appoint(host.installation, sample)
+    with host.serving() as first:
+        desk = await host.desk(first)
+        run = await desk.start(sample, plan(batch(1, SLOW, NEXT)))
+        async with judge.watching(desk.url, run):
+            await until_agent_works(desk, run)
+            kill(first)
+            survivors = inhabitants(host.installation)
+            with host.serving() as second:
+                ended = await finish(host, judge, second)
+
+    assert survivors
+    assert ended.faults == ""
+    assert ended.ends() == {"1.1": MERGED, "1.2": MERGED}
+    assert await sample.read("starts.txt") == "started"
+    assert [task["attempt"] for task in ended.tasks.values()] == [1, 1]
+    assert [task["pr_number"] for task in ended.tasks.values()] == [1, 2]
+    assert await judge_stopped(host.installation) == ()
+
+
+@pytest.mark.slow
+async def test_kills_in_every_phase_leave_one_pull_request_and_one_merge_a_task(
+    host: Host, sample: Sample
+) -> None:
+    phases = ("provisioning", "working", "verifying", "publishing", "reviewing", "merging")
+    tasks = [
+        task(f"1.{n}", f"File {n}", files=[f"{n}.txt"], checks=["true"])
+        for n in range(1, len(phases) + 1)
+    ]
+    judge = await Judge.appoint(host.installation, sample)
+    process = host.start("serve", "--port", "0")
+    desk = await host.desk(process)
+    run = await desk.start(sample, plan(batch(1, *tasks)))
+    async with judge.watching(desk.url, run):
+        for number, phase in enumerate(phases, 1):
+            await desk.until(
+                f"/{run}/tasks/1.{number}",
+                partial(_has_come_to, phase),
+            )
+            kill(process)
+            process = host.start("serve", "--port", "0")
+            desk = await host.desk(process)
+            judge.url = desk.url
+        ended = await finish(host, judge, process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+
+    assert ended.faults == ""
+    assert set(ended.ends().values()) == {MERGED}
+    assert sorted(task["pr_number"] for task in ended.tasks.values()) == [1, 2, 3, 4, 5, 6]
+    assert await judge_stopped(host.installation) == ()
+
+
+def _has_come_to(phase: str, task: Any) -> bool:
+    return task["phase"] == phase or task["completed_at"] is not None
+
+
+@pytest.mark.slow
+async def test_a_start_mends_workspaces_that_somebody_removed(host: Host, sample: Sample) -> None:
+    judge = await Judge.appoint(host.installation, sample)
+    with host.serving() as first:
+        desk = await host.desk(first)
+        run = await desk.start(sample, plan(batch(1, SLOW)))
+        async with judge.watching(desk.url, run):
+            await until_agent_works(desk, run)
+            kill(first)
+            for process in set().union(*inhabitants(host.installation).values()):
+                os.kill(process, signal.SIGKILL)
+            shutil.rmtree(host.installation.data_dir / "workspaces")
+            with host.serving() as second:
+                ended = await finish(host, judge, second)
+
+    assert ended.faults == ""
+    assert ended.ends() == {"1.1": MERGED}
+
+
+@pytest.mark.slow
+async def test_ctrl_c_ends_the_agents_and_a_service_finishes_the_run_later(
+    host: Host, sample: Sample
+) -> None:
+    judge = await Judge.appoint(host.installation, sample)
+    path = host.installation.write_plan(plan(batch(1, SLOW, NEXT)))
+    command = host.start("run", str(path), "--repo", str(sample.checkout))
+    desk = await host.desk(command)
+    (status,) = await desk.until("", lambda runs: len(runs) == 1)
+    run = status["execution_id"]
+    async with judge.watching(desk.url, run):
+        await until_agent_works(desk, run)
+        command.send_signal(signal.SIGINT)
+        printed, _ = await asyncio.to_thread(command.communicate, timeout=30)
+        left = inhabitants(host.installation)
+        announced = (host.installation.data_dir / "service.json").exists()
+        with host.serving() as service:
+            ended = await finish(host, judge, service)
+
+    assert command.returncode == 130, printed
+    assert f"--resume {run}" in printed
+    assert (left, announced) == ({}, False)
+    assert ended.faults == ""
+    assert ended.ends() == {"1.1": MERGED, "1.2": MERGED}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2])
+async def test_two_installations_share_one_repository(
+    tmp_path: Path, sample: Sample, count: int
+) -> None:
+    hosts = [Host(Installation.make(tmp_path / f"own-{n}"), tmp_path) for n in range(count)]
+    commands = [
+        host.start("run", _numbered(host, number), "--repo", str(sample.checkout))
+        for number, host in enumerate(hosts)
+    ]
+
+    ended = [await asyncio.to_thread(command.communicate, timeout=90) for command in commands]
+
+    assert [command.returncode for command in commands] == [0] * count, ended
+    assert len(await sample.paths()) == 2 + 3 * count
+    assert await sample.branches() == ("main",)
+    for host in hosts:
+        assert await judge_stopped(host.installation) == ()
+
+
+def _numbered(host: Host, number: int) -> str:
+    names: Sequence[str] = [f"{number}-{n}.txt" for n in (1, 2, 3)]
+    tasks = [task(f"1.{n}", f"File {n}", files=[name]) for n, name in enumerate(names, 1)]
+    return str(host.installation.write_plan(plan(batch(1, *tasks, mode="parallel"))))
