@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 from commandcenter.core.errors import CaptureRefused, GitError, InputError
@@ -44,6 +45,10 @@ PACK_BYTES_MAX = 1024 * 2**20
 """Largest pack that is admitted."""
 
 _NETWORK_TIMEOUT_S = 600.0
+_KNOWN_MAX = 1000
+_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 _CONFIG = """\
 [core]
 \trepositoryformatversion = {version}
@@ -155,6 +160,10 @@ class Vault:
         self._quarantines = folder / "quarantine"
         self._lock = lock
         self._writing = asyncio.Lock()
+        # What never changes is asked of git once: a process costs more than the answer.
+        self._fit_names: set[str] = set()
+        self._trees: dict[str, str] = {}
+        self._contains: dict[tuple[str, str], bool] = {}
 
     @classmethod
     async def open(cls, git: Git, data_dir: Path, upstream: str) -> Vault:
@@ -373,14 +382,25 @@ class Vault:
 
     async def tree_of(self, commit: str, *, at: Path | None = None) -> str:
         """Return the id of a commit's tree; `at` is an annex that has the commit."""
-        return await self._need(f"{commit}^{{tree}}", at=at)
+        if commit not in self._trees:
+            tree = await self._need(f"{commit}^{{tree}}", at=at)
+            if not _ID.fullmatch(commit):
+                return tree
+            _remember(self._trees, commit, tree)
+        return self._trees[commit]
 
     async def is_ancestor(self, older: str, newer: str) -> bool:
         """Say whether `newer` contains `older`; a commit contains itself."""
-        result = await self._run("merge-base", "--is-ancestor", older, newer, check=False)
-        if result.exit_code not in (0, 1):
-            raise GitError(f"Commits cannot be compared: {result.complaint}")
-        return result.exit_code == 0
+        if older == newer and _ID.fullmatch(older):
+            return True
+        if (older, newer) not in self._contains:
+            result = await self._run("merge-base", "--is-ancestor", older, newer, check=False)
+            if result.exit_code not in (0, 1):
+                raise GitError(f"Commits cannot be compared: {result.complaint}")
+            if not (_ID.fullmatch(older) and _ID.fullmatch(newer)):
+                return result.exit_code == 0
+            _remember(self._contains, (older, newer), result.exit_code == 0)
+        return self._contains[older, newer]
 
     async def diff_files(self, old: str, new: str) -> tuple[str, ...]:
         """Return the paths that differ, sorted; a renamed file is two paths."""
@@ -448,12 +468,15 @@ class Vault:
         Raises:
             InputError: it cannot.
         """
+        if name in self._fit_names:
+            return
         fit = not name.startswith("-") and name != "HEAD" and "\0" not in name
         if fit:
             asked = await self._run("check-ref-format", f"refs/heads/{name}", check=False)
             fit = asked.exit_code == 0
         if not fit:
             raise InputError(f"`{name}` cannot be the name of a branch.")
+        self._fit_names.add(name)
 
     # Inside
 
@@ -594,6 +617,13 @@ class Vault:
             timeout_s=3600,
         )
         return result.complaint if result.exit_code else ""
+
+
+def _remember(known: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """Keep a fact, and no more than so many: the oldest one goes."""
+    if len(known) >= _KNOWN_MAX:
+        del known[next(iter(known))]
+    known[key] = value
 
 
 def _component(text: str) -> str:
