@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import sys
 import time
@@ -13,10 +14,21 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.orm import Session, sessionmaker
+
+from commandcenter.core.errors import InputError, newer_record
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+VERSION_TABLE = "cc_migrations"
+BUSY_S = 30
+"""How long a connection waits for another one's transaction."""
+VERSION_TABLE = "cc_migrations"
+"""Names the migration that the tables are at."""
+_MIGRATIONS = Path(__file__).parent / "migrations"
 
 UNIXEPOCH_SUBSECOND = (3, 42)
 """First SQLite whose `unixepoch('subsec')` works; the durable engine relies on it."""
@@ -31,13 +43,19 @@ def prepare_sqlite(path: Path) -> None:
     """Create the file if need be, and switch it to write-ahead logging for good.
 
     The engine never does this itself, and without it every commit costs several times as much.
+
+    Raises:
+        InputError: it is no database, or cannot be opened.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path)
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
-    finally:
-        connection.close()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_S)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+    except (OSError, sqlite3.Error) as error:
+        raise InputError(
+            f"The database {path} cannot be used: {error}.",
+            hint="choose another data folder: --data-dir",
+        ) from error
 
 
 def engine_options() -> dict[str, Any]:  # Any: keyword arguments of `sqlalchemy.create_engine`
@@ -72,7 +90,7 @@ def open_engine(url: str) -> sa.Engine:
 
 def _configure(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = "IMMEDIATE"
-    connection.execute("PRAGMA busy_timeout=30000")
+    connection.execute(f"PRAGMA busy_timeout={BUSY_S * 1000}")
     connection.execute("PRAGMA foreign_keys=ON")
 
 
@@ -97,8 +115,27 @@ class Database:
 
 def migrate(engine: sa.Engine) -> None:
     """Bring our tables to this version's form, keeping what is in them."""
+    if _version(engine) == _newest():
+        return
+    # Imported here, since it takes long and most starts have nothing to migrate.
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def _version(engine: sa.Engine) -> str:
+    """Return the migration that the tables are at, empty when there are none."""
+    with engine.connect() as connection:
+        if not sa.inspect(connection).has_table(VERSION_TABLE):
+            return ""
+        version = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+        return str(version or "")
+
+
+def _newest() -> str:
+    return max(path.stem[:4] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))

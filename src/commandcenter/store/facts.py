@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,9 +22,6 @@ from commandcenter.core.run import (
     satisfied,
 )
 from commandcenter.store import schema, views
-
-EVENT_SCHEMA = 1
-RUN_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def insert_run(
         sa.insert(schema.runs),
         {
             "id": run.id,
-            "schema": RUN_SCHEMA,
+            "schema": schema.RUN_SCHEMA,
             "plan": run.plan,
             "plan_path": run.plan_path,
             "title": run.title,
@@ -152,7 +150,7 @@ def _insert_event(session: Session, event: Event) -> None:
             "attempt": event.attempt,
             "kind": event.kind.value,
             "at_ms": event.at_ms,
-            "schema": EVENT_SCHEMA,
+            "schema": schema.EVENT_SCHEMA,
             "data": json.dumps(dict(event.data)),
         },
     )
@@ -202,37 +200,35 @@ def release(session: Session, run: str, task: str) -> tuple[str, ...]:
 
 def skip_dependants(session: Session, run: str, task: str, at_ms: int) -> None:
     """Skip every pending task that needs this one, directly or not, each with its reason."""
-    waiting = [(task, dependant) for dependant in _pending_after(session, run, task)]
+    if not _has_dependants(session, run, task):
+        return
+    pending = views.tasks_in(session, run, State.PENDING)
+    position = {each: n for n, each in enumerate(pending)}
+    after: dict[str, list[str]] = {}
+    for before, each in views.edges(session, run):
+        if each in position:
+            after.setdefault(before, []).append(each)
+    how = _ended_how(session, run, task)
+    waiting = deque([task])
     while waiting:
-        cause, dependant = waiting.pop(0)
-        if views.read_task(session, run, dependant).state.ended:
-            continue
-        data = {
-            "reason": Reason.DEPENDENCY.value,
-            "explanation": f"it needs task {cause}, which {_ended_how(session, run, cause)}",
-        }
-        append(session, Event(run, EventKind.TASK_SKIPPED, at_ms, dependant, data=data))
-        waiting += [(dependant, further) for further in _pending_after(session, run, dependant)]
+        cause = waiting.popleft()
+        for each in sorted(after.get(cause, ()), key=lambda each: position.get(each, -1)):
+            if position.pop(each, None) is not None:
+                _skip(session, run, each, f"it needs task {cause}, which {how}", at_ms)
+                waiting.append(each)
+        how = "was skipped"
 
 
-def _pending_after(session: Session, run: str, task: str) -> list[str]:
-    rows = session.execute(
-        sa.select(schema.tasks.c.id)
-        .join(
-            schema.edges,
-            sa.and_(
-                schema.edges.c.run == schema.tasks.c.run,
-                schema.edges.c.after == schema.tasks.c.id,
-            ),
-        )
-        .where(
-            schema.edges.c.run == run,
-            schema.edges.c.before == task,
-            schema.tasks.c.state == State.PENDING.value,
-        )
-        .order_by(schema.tasks.c.ordinal)
+def _has_dependants(session: Session, run: str, task: str) -> bool:
+    query = sa.select(schema.edges.c.after).where(
+        schema.edges.c.run == run, schema.edges.c.before == task
     )
-    return list(rows.scalars())
+    return session.execute(query.limit(1)).first() is not None
+
+
+def _skip(session: Session, run: str, task: str, explanation: str, at_ms: int) -> None:
+    data = {"reason": Reason.DEPENDENCY.value, "explanation": explanation}
+    append(session, Event(run, EventKind.TASK_SKIPPED, at_ms, task, data=data))
 
 
 def _ended_how(session: Session, run: str, task: str) -> str:
@@ -284,25 +280,21 @@ def reopen(session: Session, run: str, tasks: Sequence[str], at_ms: int) -> tupl
     _insert_event(session, Event(run, EventKind.RUN_RETRIED, at_ms, data={"tasks": list(tasks)}))
     for task in tasks:
         append(session, Event(run, EventKind.TASK_REOPENED, at_ms, task))
-    ready = []
-    for task in tasks:
-        count = _open_dependencies(session, run, task)
-        session.execute(
-            sa.update(schema.tasks)
-            .where(schema.tasks.c.run == run, schema.tasks.c.id == task)
-            .values(open_dependencies=count)
-        )
-        ready += [task] if count == 0 else []
-    return tuple(ready)
+    counts = _open_dependencies(session, run)
+    session.execute(
+        sa.update(schema.tasks).where(
+            schema.tasks.c.run == run, schema.tasks.c.id == sa.bindparam("task")
+        ),
+        [{"task": task, "open_dependencies": counts.get(task, 0)} for task in tasks],
+        execution_options={"synchronize_session": False},
+    )
+    return tuple(task for task in tasks if not counts.get(task))
 
 
-def _open_dependencies(session: Session, run: str, task: str) -> int:
-    before = session.execute(
-        sa.select(schema.edges.c.before).where(
-            schema.edges.c.run == run, schema.edges.c.after == task
-        )
-    ).scalars()
-    return sum(not satisfied(views.read_task(session, run, each)) for each in before)
+def _open_dependencies(session: Session, run: str) -> Counter[str]:
+    """Return for each task how many of those that it needs are not satisfied."""
+    unsatisfied = {each.id for each in views.tasks(session, run) if not satisfied(each)}
+    return Counter(after for before, after in views.edges(session, run) if before in unsatisfied)
 
 
 def move_landing(session: Session, run: str, branch: str, note: str, at_ms: int) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+EVENT_SCHEMA = 1
+RUN_SCHEMA = 1
+"""Versions of the JSON inside a run's and an event's columns: newer ones are refused."""
+
 metadata = sa.MetaData()
 
 runs = sa.Table(

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from commandcenter.core.attempt import Attempt
-from commandcenter.core.errors import NotFound
+from commandcenter.core.errors import NotFound, newer_record
 from commandcenter.core.run import Event, EventKind, Phase, Reason, State, TaskStatus
 from commandcenter.store import schema
 
@@ -56,6 +56,8 @@ def _status(row: sa.RowMapping) -> TaskStatus:
 
 
 def _run(row: sa.RowMapping) -> RunRecord:
+    if row["schema"] > schema.RUN_SCHEMA:
+        raise newer_record(f"run {row['id']}")
     return RunRecord(
         id=row["id"],
         plan_path=row["plan_path"],
@@ -230,17 +232,20 @@ def events(
     if task is not None:
         query = query.where(schema.events.c.task == task)
     rows = session.execute(query.order_by(schema.events.c.seq).limit(limit)).mappings()
-    return tuple(
-        Event(
-            run=row["run"],
-            kind=EventKind(row["kind"]),
-            at_ms=row["at_ms"],
-            task=row["task"],
-            attempt=row["attempt"],
-            data=json.loads(row["data"]),
-            seq=row["seq"],
-        )
-        for row in rows
+    return tuple(_event(row) for row in rows)
+
+
+def _event(row: sa.RowMapping) -> Event:
+    if row["schema"] > schema.EVENT_SCHEMA:
+        raise newer_record(f"events of run {row['run']}")
+    return Event(
+        run=row["run"],
+        kind=EventKind(row["kind"]),
+        at_ms=row["at_ms"],
+        task=row["task"],
+        attempt=row["attempt"],
+        data=json.loads(row["data"]),
+        seq=row["seq"],
     )
 
 
