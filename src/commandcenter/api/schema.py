@@ -393,9 +393,8 @@ def _person(tasks: Sequence[TaskStatus]) -> str | None:
 
 
 def _is_open(task: TaskStatus) -> bool:
-    settled = task.state is State.COMPLETED and task.merge_commit != ""
-    closed = task.reason in (Reason.CLOSED, Reason.CANCELLED, Reason.ALREADY_DONE)
-    return task.proposal > 0 and not settled and not closed
+    # What has ended is merged, or closed with a word why.
+    return task.proposal > 0 and not task.state.ended
 
 
 def _active(task: TaskStatus) -> ActiveProposal:
