@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from sqlalchemy.orm import Session
@@ -27,7 +28,6 @@ from commandcenter.core.attempt import Bounds
 from commandcenter.core.errors import AlreadyRunning, InputError
 from commandcenter.core.forge import Forge
 from commandcenter.core.workspace import Workspaces
-from commandcenter.flow import Flow
 from commandcenter.forges import repository_of
 from commandcenter.forges.github import GitHub
 from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken
@@ -44,6 +44,9 @@ from commandcenter.store import database, views
 from commandcenter.store.hub import HubStore
 from commandcenter.system.git import Git
 from commandcenter.workspaces.local import Local
+
+if TYPE_CHECKING:
+    from commandcenter.flow import Flow
 
 HUB_OWNER = "commandcenter"
 HUB_USER = "commandcenter"
@@ -140,6 +143,9 @@ class _Parts:
         )
 
     def flow(self) -> Flow:
+        # Imported here, since a service that only reads need not pay for the engine.
+        from commandcenter.flow import Flow
+
         budget = self._settings.budget
         return Flow(
             self._engine,

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy.orm import Session
 
@@ -32,7 +33,6 @@ from commandcenter.core.run import (
     TaskStatus,
     overall,
 )
-from commandcenter.flow import Flow, NewRun
 from commandcenter.readers import PlanSource, ReadResult, read_plan
 from commandcenter.service.doctor import Doctor
 from commandcenter.settings import NO_REVIEW, Settings
@@ -41,6 +41,9 @@ from commandcenter.stages.job import Options
 from commandcenter.store import facts, views
 from commandcenter.store.views import RunRecord
 from commandcenter.system.repository import Repository, inspect_repository
+
+if TYPE_CHECKING:
+    from commandcenter.flow import Flow, NewRun
 
 POLL_S = 0.15
 SETTLING_S = 60.0
@@ -185,6 +188,9 @@ class Service:
             options=options.to_json(),
             notes=tuple(notes),
         )
+        # Imported here, since a service that only reads need not pay for the engine.
+        from commandcenter.flow import NewRun
+
         statuses = [_first_status(run, plan, n) for n in range(len(plan.tasks))]
         return NewRun(record, statuses, [(e.on, e.task, e.why.value) for e in edges(plan)])
 

@@ -12,10 +12,6 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.orm import Session, sessionmaker
 
 from commandcenter.core.errors import InputError, newer_record
@@ -23,7 +19,6 @@ from commandcenter.core.errors import InputError, newer_record
 P = ParamSpec("P")
 R = TypeVar("R")
 
-VERSION_TABLE = "cc_migrations"
 BUSY_S = 30
 """How long a connection waits for another one's transaction."""
 VERSION_TABLE = "cc_migrations"
@@ -114,9 +109,16 @@ class Database:
 
 
 def migrate(engine: sa.Engine) -> None:
-    """Bring our tables to this version's form, keeping what is in them."""
-    if _version(engine) == _newest():
+    """Bring our tables to this version's form, keeping what is in them.
+
+    Raises:
+        InputError: a newer version of CommandCenter made them.
+    """
+    version, known = _version(engine), _known_versions()
+    if version == known[-1]:
         return
+    if version and version not in known:
+        raise newer_record("tables")
     # Imported here, since it takes long and most starts have nothing to migrate.
     from alembic import command
     from alembic.config import Config
@@ -137,5 +139,6 @@ def _version(engine: sa.Engine) -> str:
         return str(version or "")
 
 
-def _newest() -> str:
-    return max(path.stem[:4] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+def _known_versions() -> list[str]:
+    """Return the names of our migrations, oldest first; each file's name begins with its own."""
+    return sorted(path.stem[:4] for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))

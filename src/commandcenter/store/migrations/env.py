@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from alembic import context
 
+from commandcenter.store.database import VERSION_TABLE
 from commandcenter.store.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    version_table="cc_migrations",
+    version_table=VERSION_TABLE,
     render_as_batch=True,
 )
 with context.begin_transaction():
