@@ -21,7 +21,7 @@ def test_the_migrations_make_exactly_the_tables_that_we_use(engine: sa.Engine) -
         context = MigrationContext.configure(
             connection,
             opts={
-                "version_table": database.VERSION_TABLE,
+                "version_table": "cc_migrations",
                 "compare_type": True,
                 "include_name": lambda name, kind, _: kind != "table" or name in metadata.tables,
             },
