@@ -5,27 +5,36 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from commandcenter.cli import failure
-from commandcenter.cli.cancel import cancel
-from commandcenter.cli.doctor import doctor
-from commandcenter.cli.events import events
 from commandcenter.cli.invocation import Invocation
-from commandcenter.cli.logs import logs
-from commandcenter.cli.plan import plan
-from commandcenter.cli.retry import retry
-from commandcenter.cli.run import run
-from commandcenter.cli.serve import serve
-from commandcenter.cli.status import status
+
+_COMMANDS = ("run", "serve", "status", "logs", "events", "cancel", "retry", "doctor", "plan")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version("commandcenter"), prog_name="commandcenter")
+class _Commands(click.Group):
+    """Imports a command when it is asked for, so that none pays for what only others need."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="commandcenter", prog_name="commandcenter")
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
@@ -42,10 +51,6 @@ from commandcenter.cli.status import status
 def root(context: click.Context, data_dir: Path | None, config: Path | None) -> None:
     """Turn an implementation plan into merged, verified, reviewed pull requests."""
     context.obj = Invocation(data_dir, config)
-
-
-for _command in (run, serve, status, logs, events, cancel, retry, doctor, plan):
-    root.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

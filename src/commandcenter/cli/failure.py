@@ -9,12 +9,15 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
-from commandcenter.api.schema import DiagnosticAnswer, Problem
 from commandcenter.cli.wording import clean
 from commandcenter.core.errors import CommandCenterError, InputError
+
+if TYPE_CHECKING:
+    from commandcenter.api.schema import DiagnosticAnswer, Problem
 
 FAILED = 1
 WRONG_INPUT = 2
