@@ -110,7 +110,10 @@ class Service:
         try:
             content = await asyncio.to_thread(path.read_bytes)
         except OSError as error:
-            raise InputError(f"The plan {path} cannot be read: {error.strerror}.") from error
+            raise InputError(
+                f"The plan {path} cannot be read: {error.strerror}.",
+                hint="name a markdown file that the service may read",
+            ) from error
         return await asyncio.to_thread(read_plan, PlanSource(content, str(path))), str(path)
 
     def _options(self, submission: Submission, plan: Plan) -> Options:
