@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from commandcenter.testing.desk import Desk, Service
+from commandcenter.testing.desk import Desk, Host, Service
 from commandcenter.testing.judge import judge_stopped
 from commandcenter.testing.scene import Installation
 
@@ -26,3 +26,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def desk(service: Service, tmp_path: Path) -> Desk:
     """A desk at the shared service."""
     return Desk(service.url, service.installation, tmp_path)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """An installation whose commands are processes of their own."""
+    return Host(Installation.make(tmp_path / "own"), tmp_path)

@@ -8,61 +8,18 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from commandcenter.testing.desk import Desk, Ended
+from commandcenter.testing.desk import Desk, Ended, Host
 from commandcenter.testing.judge import Judge, inhabitants, judge_stopped
 from commandcenter.testing.scene import Installation, Sample, batch, plan, task
 
 MERGED = ("completed", "merged")
-
-
-@dataclass(frozen=True)
-class Host:
-    """An installation whose service is a process of its own."""
-
-    installation: Installation
-    folder: Path
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        options = ("--data-dir", self.installation.data_dir, "--config", self.installation.config)
-        argv = [sys.executable, "-m", "commandcenter", *map(str, options), *arguments]
-        return subprocess.Popen(
-            argv,
-            env=self.installation.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    @contextmanager
-    def serving(self) -> Iterator[subprocess.Popen[str]]:
-        process = self.start("serve", "--port", "0")
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=30)
-
-    async def desk(self, process: subprocess.Popen[str]) -> Desk:
-        """Return a desk at the service of this process, as soon as it answers."""
-        path = self.installation.data_dir / "service.json"
-        async with asyncio.timeout(30):
-            while True:
-                assert process.poll() is None, process.communicate()[0]
-                told: Any = json.loads(path.read_text()) if path.exists() else {"pid": 0}
-                if told["pid"] == process.pid:
-                    return Desk(told["url"], self.installation, self.folder)
-                await asyncio.sleep(0.05)
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -76,11 +33,6 @@ async def finish(host: Host, judge: Judge, process: subprocess.Popen[str]) -> En
     async with asyncio.timeout(60):
         await judge.over()
     return await desk.ended(judge)
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(Installation.make(tmp_path / "own"), tmp_path)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ MERGED = ("completed", "merged")
 
 async def test_a_failing_task_holds_up_only_what_needs_it(desk: Desk) -> None:
     sample = await desk.sample()
-    broken = task("1.1", "Broken", files=["broken.txt"], script="print I give up\nexit 3")
+    broken = task("1.1", "Broken", files=["broken.txt"], script="run echo I give up >&2\nexit 3")
     fine = task("1.2", "Fine", files=["fine.txt"])
     needy = task("1.3", "Needy", files=["needy.txt"], after=["1.1"])
     later = task("2.1", "Later", files=["later.txt"])

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,3 +162,45 @@ class Service:
             self.url = service.url
             self._up.set()
             await self._down.wait()
+
+
+@dataclass(frozen=True)
+class Host:
+    """An installation whose service is a process of its own."""
+
+    installation: Installation
+    folder: Path
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a command of the installation's own."""
+        options = ("--data-dir", self.installation.data_dir, "--config", self.installation.config)
+        argv = [sys.executable, "-m", "commandcenter", *map(str, options), *arguments]
+        return subprocess.Popen(
+            argv,
+            env=self.installation.environment(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    @contextmanager
+    def serving(self) -> Iterator[subprocess.Popen[str]]:
+        """Have a service until the block ends."""
+        process = self.start("serve", "--port", "0")
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=30)
+
+    async def desk(self, process: subprocess.Popen[str]) -> Desk:
+        """Return a desk at the service of this process, as soon as it answers."""
+        path = self.installation.data_dir / "service.json"
+        async with asyncio.timeout(30):
+            while True:
+                assert process.poll() is None, process.communicate()[0]
+                told: Any = json.loads(path.read_text()) if path.exists() else {"pid": 0}
+                if told["pid"] == process.pid:
+                    return Desk(told["url"], self.installation, self.folder)
+                await asyncio.sleep(0.05)

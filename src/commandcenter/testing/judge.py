@@ -186,7 +186,7 @@ class Judge:
         later = {task["task_number"]: task for task in await self._tasks(client)}
         self.looks += 1
         for task in tasks:
-            self._note(task)
+            self.hear(task["task_number"], task["status"], task["phase"], task["attempt"])
             await self._check_merge(task, status)
             await self._check_proposal(client, task)
             if _telling(task) == _telling(later[task["task_number"]]):
@@ -194,14 +194,16 @@ class Judge:
                 self._check_holder(task, holders)
         if tasks == list(later.values()):
             self._check_counts(status, tasks)
+            self._check_active(status, tasks)
 
     async def _tasks(self, client: httpx.AsyncClient) -> list[Json]:
         batches = await _get(client, self._path("batches"))
         return [task for batch in batches for task in batch["tasks"]]
 
-    def _note(self, task: Json) -> None:
-        history = self._seen.setdefault(task["task_number"], [])
-        said = (task["status"], task["phase"], task["attempt"])
+    def hear(self, task: str, state: str, phase: str | None, attempt: int) -> None:
+        """Note what was said of a task."""
+        history = self._seen.setdefault(task, [])
+        said = (str(state), phase and str(phase), attempt)
         if not history or history[-1] != said:
             history.append(said)
 
@@ -259,6 +261,18 @@ class Judge:
                     f"{status[f'tasks_{name}']} tasks were said to be {name}, but {counted} were",
                 )
 
+    def _check_active(self, status: Json, tasks: Sequence[Json]) -> None:
+        told = [each["pr_number"] for each in status["active_prs"]]
+        open_now = [
+            task["pr_number"]
+            for task in tasks
+            if task["pr_number"] and task["status"] == State.IN_PROGRESS
+        ]
+        if told != open_now:
+            self._blame(
+                Criterion.STATUS, f"the pull requests {told} were said to be open, not {open_now}"
+            )
+
     def _holders(self) -> dict[str, set[int]]:
         """Return the processes in this run's workspaces, by task."""
         holders: dict[str, set[int]] = {}
@@ -304,19 +318,28 @@ class Judge:
 
         `ended`: the run is over, so that nothing of it may be left.
         """
-        facts = await asyncio.to_thread(_read, self.installation, self.run)
+        facts = await asyncio.to_thread(read, self.installation, self.run)
         for found in (judge_transitions(facts, ended=ended), judge_store(facts)):
             self._found += found
         self._found += self._judge_samples(facts)
         async with client_of(self.url) as client:
-            for task in await self._tasks(client):
-                await self._judge_proposal(client, task, facts)
+            await self.judge_proposals(client)
         await self._judge_target(facts)
         if ended:
             await self._judge_leftovers(facts)
         await self._judge_health()
         self._judge_checkout()
+        return self.found()
+
+    def found(self) -> tuple[Violation, ...]:
+        """Return what was found until now."""
         return tuple(self._found)
+
+    async def judge_proposals(self, client: httpx.AsyncClient) -> None:
+        """Read every pull request, with its reviews and statuses."""
+        facts = await asyncio.to_thread(read, self.installation, self.run)
+        for task in await self._tasks(client):
+            await self._judge_proposal(client, task, facts)
 
     def _judge_samples(self, facts: Facts) -> Iterator[Violation]:
         """Compare what was said, in order, with what happened, in order."""
@@ -464,7 +487,8 @@ class Facts:
         return tuple(event for event in self.events if event.task == task)
 
 
-def _read(installation: Installation, run: str) -> Facts:
+def read(installation: Installation, run: str) -> Facts:
+    """Return what the store of an installation holds of a run."""
     engine = open_engine(sqlite_url(installation.data_dir / "commandcenter.sqlite"))
     try:
         with Session(engine) as session:
