@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sys
 import zlib
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 from commandcenter.core.run import EventKind, Phase, State
 from commandcenter.store import schema
 from commandcenter.store.database import open_engine, sqlite_url
-from commandcenter.testing.desk import Desk
+from commandcenter.testing.desk import Desk, Service
 from commandcenter.testing.judge import (
     Criterion,
     Facts,
@@ -30,15 +31,32 @@ from commandcenter.testing.judge import (
 from commandcenter.testing.scene import batch, plan, task
 
 
-@pytest.fixture
-async def judge(desk: Desk) -> Judge:
-    """A judge of a run that landed one file."""
+@pytest.fixture(scope="module")
+def landed(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    """The judge of a run that landed one file."""
+    folder = tmp_path_factory.mktemp("landed")
+    return asyncio.run(_land(Desk(service.url, service.installation, folder)))
+
+
+async def _land(desk: Desk) -> Judge:
     sample = await desk.sample()
     judge = await Judge.appoint(desk.installation, sample)
-    hello = task("1.1", "Greet", files=["hello.py"], script="write hello.py\n| 1\nprint hi")
-    run = await desk.start(sample, plan(batch(1, hello)))
+    run = await desk.start(sample, plan(batch(1, task("1.1", "Greet", files=["hello.py"]))))
     await judge.ended(desk.url, run)
     return judge
+
+
+@pytest.fixture
+def judge(landed: Judge, tmp_path: Path) -> Judge:
+    """The judge before a copy of the repository, which a test may spoil."""
+    shutil.copytree(landed.sample.checkout.parent, tmp_path / "copy", symlinks=True)
+    return landed.moved(
+        replace(
+            landed.sample,
+            checkout=tmp_path / "copy" / landed.sample.checkout.name,
+            upstream=tmp_path / "copy" / landed.sample.upstream.name,
+        )
+    )
 
 
 async def blamed(judge: Judge) -> set[Criterion]:
@@ -80,14 +98,19 @@ async def test_a_merge_that_was_taken_back_is_blamed(judge: Judge) -> None:
 
 
 async def test_a_row_that_its_events_do_not_give_is_blamed(judge: Judge) -> None:
-    path = judge.installation.data_dir / "commandcenter.sqlite"
-    engine = open_engine(sqlite_url(path))
-    with engine.begin() as connection:
-        where = schema.tasks.c.run == judge.run
-        connection.execute(sa.update(schema.tasks).where(where).values(attempt=7))
-    engine.dispose()
+    _set_checks(judge, 7)
+    found = await blamed(judge)
+    _set_checks(judge, 0)
 
-    assert await blamed(judge) == {Criterion.STORE}
+    assert found == {Criterion.STORE}
+
+
+def _set_checks(judge: Judge, number: int) -> None:
+    engine = open_engine(sqlite_url(judge.installation.data_dir / "commandcenter.sqlite"))
+    with engine.begin() as connection:
+        row = schema.tasks.c.run == judge.run
+        connection.execute(sa.update(schema.tasks).where(row).values(checks_total=number))
+    engine.dispose()
 
 
 async def test_a_damaged_object_is_blamed(judge: Judge) -> None:
@@ -138,18 +161,13 @@ async def test_a_workspace_and_a_process_that_are_left_are_blamed(judge: Judge) 
 
 
 async def test_a_pin_that_is_left_is_blamed(judge: Judge) -> None:
-    for vault in (judge.installation.data_dir / "vaults").glob("*/repository.git"):
-        ref = f"refs/cc/keep/{judge.run}/1.1"
-        known = await judge.sample.git.run(
-            "cat-file", "-e", judge.sample.start, git_dir=vault, check=False
-        )
-        if known.exit_code == 0:
-            await judge.sample.git.run("update-ref", ref, judge.sample.start, git_dir=vault)
+    git, ref = judge.sample.git, f"refs/cc/keep/{judge.run}/1.1"
+    for vault in judge.vaults():
+        await git.run("update-ref", ref, judge.sample.start, git_dir=vault)
 
     found = await blamed(judge)
-    for vault in (judge.installation.data_dir / "vaults").glob("*/repository.git"):
-        ref = f"refs/cc/keep/{judge.run}/1.1"
-        await judge.sample.git.run("update-ref", "-d", ref, git_dir=vault)
+    for vault in judge.vaults():
+        await git.run("update-ref", "-d", ref, git_dir=vault)
 
     assert found == {Criterion.LEFTOVERS}
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn
@@ -109,6 +110,12 @@ class Judge:
         judge = cls(installation, sample, untouched)
         judge._before = judge._prints()
         judge._start = await sample.tip()
+        return judge
+
+    def moved(self, sample: Sample) -> Judge:
+        """Return the same judge before a copy of the repository, as it is now."""
+        judge = replace(self, sample=sample, _found=[], _seen={**self._seen})
+        judge._before = judge._prints()
         return judge
 
     def _prints(self) -> Mapping[str, str]:
@@ -376,8 +383,8 @@ class Judge:
         head = pull["head"]["sha"]
         path = f"pulls/{pull['number']}/reviews"
         reviews = (await self._hub(client, task, path)).json()
-        statuses = (await self._hub(client, task, f"commits/{head}/status")).json()["statuses"]
-        states = {each["context"]: each["state"] for each in statuses}
+        combined = (await self._hub(client, task, f"commits/{head}/status")).json()
+        states = {each["context"]: each["state"] for each in combined.get("statuses", ())}
         if task["review"] != "invalid":
             told = [each for each in reviews if each["commit_id"] == head]
             if not told or told[-1]["state"] != "COMMENTED" or not told[-1]["body"]:
@@ -453,15 +460,20 @@ class Judge:
                 self._blame(Criterion.LEFTOVERS, f"the workspace {key} is left")
         for task, processes in self._holders().items():
             self._blame(Criterion.LEFTOVERS, f"processes {processes} of task {task} are left")
-        for vault in _vaults(self.installation):
+        for vault in self.vaults():
             kept = await _ask(self.sample.git, vault, "for-each-ref", f"refs/cc/keep/{self.run}")
             if kept:
                 self._blame(Criterion.LEFTOVERS, f"the vault still keeps {kept}")
 
     async def _judge_health(self) -> None:
         checkout = self.sample.checkout / ".git"
-        for repository in {self.sample.git_dir, checkout, *_vaults(self.installation)}:
+        for repository in {self.sample.git_dir, checkout, *self.vaults()}:
             self._found += await judge_repository(self.sample.git, repository)
+
+    def vaults(self) -> list[Path]:
+        """Return the vaults that the run has used: one, as soon as it has begun."""
+        facts = read(self.installation, self.run)
+        return _vaults(self.installation, facts.run.upstream)
 
     def _judge_checkout(self) -> None:
         now = self._prints()
@@ -678,9 +690,11 @@ def inhabitants(installation: Installation) -> dict[str, set[int]]:
 
     A shim names its workspace as an argument; what it started has it among its mounts.
     """
-    # A mount is named from its file system's root, so only the end of the path is sure.
-    end = "/".join(installation.data_dir.parts[-2:])
-    place = re.compile(re.escape(f"{end}/workspaces/ws/") + r"([0-9a-f]{12})\b")
+    # A mount is named from the root of its file system.
+    data_dir = installation.data_dir.resolve()
+    top = next(folder for folder in data_dir.parents if folder.is_mount())
+    end = re.escape(f"/{data_dir.relative_to(top)}/workspaces/ws/")
+    place = re.compile(end + r"([0-9a-f]{12})\b")
     own = _namespace("self")
     found: dict[str, set[int]] = {}
     for process in filter(str.isdecimal, os.listdir("/proc")):
@@ -706,8 +720,10 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _vaults(installation: Installation) -> list[Path]:
-    return sorted((installation.data_dir / "vaults").glob("*/repository.git"))
+def _vaults(installation: Installation, upstream: str = "") -> list[Path]:
+    """Return the vaults of an installation: all, or that of one upstream."""
+    digest = hashlib.sha256(upstream.encode()).hexdigest()[:12] if upstream else ""
+    return sorted((installation.data_dir / "vaults").glob(f"*{digest}/repository.git"))
 
 
 async def _ask(git: Git, repository: Path, *args: str) -> str:
