@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -72,7 +73,7 @@ class BenchService:
         after = 0
         while time.time() - started < cap_s:
             query: dict[str, str | float] = {"format": "json", "after": after, "wait": _WAIT_S}
-            for event in self._http.get(f"{_PIPELINE}/{run}/events", params=query).json():
+            for event in self._ask(f"{run}/events", **query):
                 after = event["seq"]
                 at = datetime.fromisoformat(event["at"]).timestamp() - started
                 if event["kind"] == "task.completed":
@@ -83,10 +84,18 @@ class BenchService:
         raise TooLong(f"stopped at its cap of {cap_s:.0f} s with {len(landed)} tasks landed")
 
     def _need_success(self, run: str) -> None:
-        status = self._http.get(f"{_PIPELINE}/{run}/status").json()
-        if status["status"] != "completed":
-            batches = self._http.get(f"{_PIPELINE}/{run}/batches").text
-            raise RuntimeError(f"The run {run} is {status['status']}, so: {batches[:2000]}")
+        status = self._ask(f"{run}/status")
+        if status["status"] == "completed":
+            return
+        tasks = [task for batch in self._ask(f"{run}/batches") for task in batch["tasks"]]
+        words = [f"{task['task_number']}: {task['explanation']}" for task in tasks if task["error"]]
+        raise RuntimeError(f"The run is {status['status']}. {'; '.join(words[:5])}")
+
+    def _ask(self, path: str, **query: str | float) -> Any:  # Any: JSON
+        answer = self._http.get(f"{_PIPELINE}/{path}", params=query)
+        if answer.is_error:
+            raise RuntimeError(f"The service answered {answer.status_code}: {answer.text}")
+        return answer.json()
 
     @property
     def resident_mb(self) -> float:
