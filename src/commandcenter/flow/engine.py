@@ -63,6 +63,7 @@ class Engine:
         self._source: SQLAlchemyDatasource | None = None
         self._client: DBOSClient | None = None
         self._dispatch = Dispatch()
+        self._active: set[asyncio.Task[Any]] = set()  # Any: what the engine makes of a workflow
         self._running: dict[str, asyncio.Task[Any]] = {}  # Any: what the step returns
         self._stopping = False
 
@@ -106,8 +107,11 @@ class Engine:
         async def workflow(*arguments: str | int) -> None:
             task = asyncio.current_task()
             assert task is not None
+            self._active.add(task)
             # Its end, which the engine records in this task, too, makes room for the next one.
             task.add_done_callback(lambda _: self._dispatch.ring(queue.name))
+            task.add_done_callback(self._active.discard)
+            self._leave_if_stopping()
             await body(*arguments)
 
         DBOS.workflow(name=name, max_recovery_attempts=RECOVERIES_MAX)(workflow)
@@ -133,11 +137,12 @@ class Engine:
     async def stop(self) -> None:
         """End all steps, let them clean up, and leave their workflows to the next start."""
         self._stopping = True
-        running = list(self._running.values())
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
         await asyncio.to_thread(self._dispatch.stop)
+        for task in self._running.values():
+            task.cancel()
+        # The engine does not wait for its workflows: one that met its end would be an error.
+        while self._active:
+            await asyncio.wait(self._active)
         # The engine made its own pool the loop's default one, and is about to close it.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS_MAX))
         logging.getLogger("dbos").setLevel(logging.CRITICAL)
@@ -187,6 +192,7 @@ class Engine:
         def transaction() -> R:
             return body(source.sql_session(), *args, **kwargs)
 
+        self._leave_if_stopping()
         return await asyncio.to_thread(lambda: source.run_tx_step({"name": name}, transaction))
 
     async def step(
@@ -199,6 +205,7 @@ class Engine:
         """
 
         async def effect() -> dict[str, Any]:
+            self._leave_if_stopping()
             task = asyncio.ensure_future(body())
             self._running[owner] = task
             try:
@@ -211,6 +218,11 @@ class Engine:
                 self._running.pop(owner, None)
 
         return await DBOS.run_step_async({"name": name}, effect)
+
+    def _leave_if_stopping(self) -> None:
+        """End a workflow that comes here during a stop; unrecorded, it goes on after a start."""
+        if self._stopping:
+            raise asyncio.CancelledError
 
     def interrupt(self, prefix: str) -> None:
         """End the running steps whose owner starts with `prefix`."""
