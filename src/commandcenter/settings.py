@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import platformdirs
 from commandcenter.core.agent import Limits, Profile
 from commandcenter.core.errors import InputError
 
+PORT_MAX = 65_535
+FORGES = ("auto", "hub", "github")
 NO_REVIEW = "none"
 """Name of the review role's profile when there is to be no review."""
 
@@ -120,7 +123,8 @@ def load(environ: Mapping[str, str], *, config: Path | None = None) -> Settings:
         InputError: the file cannot be read, or says something unknown.
     """
     path = config or _configured_path(environ)
-    table = _read(path) if path.is_file() or config is not None else {}
+    named = config is not None or environ.get("COMMANDCENTER_CONFIG")
+    table = _read(path) if named or path.is_file() else {}
     settings = _from_table(table, path, environ)
     return _with_environment(settings, environ)
 
@@ -152,7 +156,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
         workers=top.count("workers", defaults.workers),
         mode=top.text("mode", defaults.mode),
         host=server.text("host", defaults.host),
-        port=server.count("port", defaults.port, least=0),
+        port=server.count("port", defaults.port, least=0, most=PORT_MAX),
         poll_s=top.number("poll_s", defaults.poll_s),
         work=roles.text("work", defaults.work),
         review=roles.text("review", roles.text("work", defaults.review)),
@@ -167,7 +171,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
         read_only=tuple(Path(item).expanduser() for item in sandbox.texts("read_only")),
         path=tuple(sandbox.texts("path")),
         forge=ForgeSettings(
-            forge.text("kind", defaults.forge.kind),
+            forge.choice("kind", FORGES),
             forge.text("github_api", defaults.forge.github_api),
             forge.text("github_token_variable", defaults.forge.github_token_variable),
         ),
@@ -189,8 +193,8 @@ def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Setting
     if host := environ.get("HOST"):
         settings = replace(settings, host=host if _is_address(host) else settings.host)
     if port := environ.get("PORT"):
-        if not port.isdecimal() or int(port) > 65535:
-            raise InputError(f"PORT={port} is not a port.", hint="use a number up to 65535")
+        if not port.isdecimal() or int(port) > PORT_MAX:
+            raise InputError(f"PORT={port} is not a port.", hint=f"use a number up to {PORT_MAX}")
         settings = replace(settings, port=int(port))
     for profile_name in (settings.work, settings.review):
         if profile_name != NO_REVIEW:
@@ -280,16 +284,28 @@ class _Table:
         value: str = self._value(name, default, str)
         return value
 
-    def count(self, name: str, default: int, *, least: int = 1) -> int:
+    def choice(self, name: str, choices: Sequence[str]) -> str:
+        """Return one of these; the first one by default."""
+        value = self.text(name, choices[0])
+        if value not in choices:
+            raise InputError(
+                f"{self.where}: `{name}` cannot be `{value}`.",
+                hint=_did_you_mean(value, list(choices)) or f"it is one of {', '.join(choices)}",
+            )
+        return value
+
+    def count(self, name: str, default: int, *, least: int = 1, most: int | None = None) -> int:
         value: int = self._value(name, default, int)
         if value < least:
             raise InputError(f"{self.where}: `{name}` must be at least {least}.")
+        if most is not None and value > most:
+            raise InputError(f"{self.where}: `{name}` must be at most {most}.")
         return value
 
     def number(self, name: str, default: float) -> float:
         value = self._value(name, default, (int, float))
-        if value <= 0:
-            raise InputError(f"{self.where}: `{name}` must be more than 0.")
+        if not 0 < value < math.inf:
+            raise InputError(f"{self.where}: `{name}` must be more than 0, and finite.")
         return float(value)
 
     def texts(self, name: str) -> list[str]:
@@ -312,7 +328,7 @@ class _Table:
         return value
 
     def refuse_unknown(self) -> None:
-        for name in self._content.keys() - self._asked:
+        for name in sorted(self._content.keys() - self._asked):
             raise InputError(
                 f"{self.where}: there is no setting `{name}`.",
                 hint=_did_you_mean(name, sorted(self._asked)),

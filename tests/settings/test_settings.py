@@ -1,0 +1,215 @@
+"""Settings: one file and the environment, every key, and what is wrong in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from commandcenter.core.agent import Limits, Profile
+from commandcenter.core.errors import InputError
+from commandcenter.settings import Budget, ForgeSettings, ProjectCheck, Provider, Settings, load
+
+Loader = Callable[..., Settings]
+
+EVERYTHING = """
+data_dir = "/data"
+workers = 7
+mode = "container"
+poll_s = 2
+
+[server]
+host = "0.0.0.0"
+port = 0
+
+[roles]
+work = "strong"
+review = "none"
+
+[limits]
+tries = 5
+review_rounds = 2
+stops = 9
+
+[profiles.strong]
+agent = "shell"
+model = "m"
+command = "run-me"
+environment = { MOOD = "good" }
+programs = ["node"]
+limits = { timeout_s = 60, idle_s = 5.5, output_bytes = 1000, turns = 3 }
+
+[profiles.claude]
+model = "opus"
+
+[checks.lint]
+command = "ruff check {files}"
+files = "*.py"
+timeout_s = 30
+
+[providers.anthropic]
+base_url = "http://127.0.0.1:9"
+
+[providers.other]
+base_url = "http://other"
+api_key_variable = "OTHER_KEY"
+token_variable = "OTHER_TOKEN"
+
+[sandbox]
+read_only = ["/opt/tools"]
+path = ["/opt/tools/bin"]
+
+[forge]
+kind = "github"
+github_api = "https://ghe.example/api/v3"
+github_token_variable = "GHE_TOKEN"
+"""
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Loader:
+    def read(text: str, **environ: str) -> Settings:
+        config = tmp_path / "config.toml"
+        config.write_text(text)
+        return load(environ, config=config)
+
+    return read
+
+
+def test_nothing_configured_is_fine() -> None:
+    settings = load({})
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8001, 4)
+    assert (settings.mode, settings.work, settings.review) == ("local", "claude", "claude")
+    assert settings.budget == Budget(3, 3, 8)
+    assert settings.profiles == (Profile("claude", "claude"),)
+    assert settings.forge == ForgeSettings("auto", "https://api.github.com", "GITHUB_TOKEN")
+    assert (settings.checks, settings.read_only, settings.path) == ((), (), ())
+    assert settings.data_dir.is_absolute()
+
+
+def test_every_key_is_read(loaded: Loader) -> None:
+    settings = loaded(EVERYTHING)
+    assert settings.data_dir == Path("/data")
+    assert (settings.workers, settings.mode, settings.poll_s) == (7, "container", 2.0)
+    assert (settings.host, settings.port) == ("0.0.0.0", 0)
+    assert (settings.work, settings.review) == ("strong", "none")
+    assert settings.budget == Budget(5, 2, 9)
+    strong = settings.profile("strong")
+    assert strong == Profile(
+        "strong", "shell", "m", "run-me", {"MOOD": "good"}, ("node",), Limits(60.0, 5.5, 1000, 3)
+    )
+    assert settings.profile("claude") == Profile("claude", "claude", "opus")
+    assert settings.checks == (ProjectCheck("lint", "ruff check {files}", "*.py", 30.0),)
+    assert settings.providers == (
+        Provider("anthropic", "http://127.0.0.1:9", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"),
+        Provider("other", "http://other", "OTHER_KEY", "OTHER_TOKEN"),
+    )
+    assert (settings.read_only, settings.path) == ((Path("/opt/tools"),), ("/opt/tools/bin",))
+    assert settings.forge == ForgeSettings("github", "https://ghe.example/api/v3", "GHE_TOKEN")
+
+
+def test_the_reviewer_is_the_working_profile_unless_it_is_named(loaded: Loader) -> None:
+    text = '[profiles.mine]\nagent = "shell"\n[roles]\nwork = "mine"\n'
+    assert loaded(text).review == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("worker = 3", "there is no setting `worker`", "did you mean `workers`?"),
+        ("[servers]\nport = 1", "there is no setting `servers`", "did you mean `server`?"),
+        ("[server]\nprot = 1", "[server]: there is no setting `prot`", "did you mean `port`?"),
+        ("[roles]\nworker = 'x'", "no setting `worker`", "did you mean `work`?"),
+        ("[limits]\ntrys = 1", "no setting `trys`", "did you mean `tries`?"),
+        ("[sandbox]\nreadonly = []", "no setting `readonly`", "did you mean `read_only`?"),
+        ("[forge]\nkinds = 'hub'", "no setting `kinds`", "did you mean `kind`?"),
+        ("[profiles.a]\nmodle = 'x'", "[a]: there is no setting `modle`", "`model`"),
+        ("[profiles.a.limits]\nturn = 1", "no setting `turn`", "did you mean `turns`?"),
+        ("[checks.a]\ncommand='x'\nfile='*'", "no setting `file`", "did you mean `files`?"),
+        ("[providers.a]\nurl = 'x'", "no setting `url`", ""),
+        ("zzz = 1", "there is no setting `zzz`", ""),
+        ("[forge]\nkind = 'githb'", "`kind` cannot be `githb`", "did you mean `github`?"),
+        ("[forge]\nkind = 'x'", "`kind` cannot be `x`", "auto, hub, github"),
+        ("[roles]\nwork = 'cluade'", "no agent profile `cluade`", "did you mean `claude`?"),
+        ("[roles]\nreview = 'x'", "no agent profile `x`", "profiles are: claude"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_a_guess(
+    loaded: Loader, text: str, message: str, hint: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        loaded(text)
+    assert message in refused.value.message
+    assert hint in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("workers = '4'", "`workers` has the wrong type"),
+        ("workers = true", "`workers` has the wrong type"),
+        ("workers = 0", "`workers` must be at least 1"),
+        ("mode = 1", "`mode` has the wrong type"),
+        ("poll_s = 0", "`poll_s` must be more than 0"),
+        ("poll_s = nan", "`poll_s` must be more than 0, and finite"),
+        ("poll_s = inf", "`poll_s` must be more than 0, and finite"),
+        ("server = 1", "[server] must be a table"),
+        ("[server]\nport = -1", "`port` must be at least 0"),
+        ("[server]\nport = 65536", "`port` must be at most 65535"),
+        ("[limits]\ntries = 0", "`tries` must be at least 1"),
+        ("[profiles.a.limits]\ntimeout_s = -1", "`timeout_s` must be more than 0"),
+        ("[profiles.a]\nprograms = [1]", "`programs` must be a list of strings"),
+        ("[profiles.a]\nprograms = 'node'", "`programs` has the wrong type"),
+        ("[profiles.a]\nenvironment = { A = 1 }", "`environment` must be a table of strings"),
+        ("[checks.a]\nfiles = '*'", "[a]: a check needs a `command`"),
+        ("workers = ", "Invalid value"),
+    ],
+)
+def test_a_wrong_value_is_refused_and_named(loaded: Loader, text: str, message: str) -> None:
+    with pytest.raises(InputError) as refused:
+        loaded(text)
+    assert message in refused.value.message
+
+
+def test_a_file_that_was_named_must_be_there(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.toml"
+    with pytest.raises(InputError, match="cannot be read"):
+        load({}, config=missing)
+    with pytest.raises(InputError, match="cannot be read"):
+        load({"COMMANDCENTER_CONFIG": str(missing)})
+
+
+def test_a_file_of_other_bytes_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="cannot be read"):
+        load({}, config=config)
+
+
+def test_the_environment_wins_over_the_file(loaded: Loader) -> None:
+    settings = loaded(EVERYTHING, HOST="::1", PORT="80", COMMANDCENTER_DATA_DIR="/elsewhere")
+    assert (settings.host, settings.port) == ("::1", 80)
+    assert settings.data_dir == Path("/elsewhere")
+
+
+def test_a_machine_name_in_host_is_not_an_address(loaded: Loader) -> None:
+    assert loaded("", HOST="build-7").host == "127.0.0.1"
+    assert loaded("", HOST="localhost").host == "localhost"
+
+
+@pytest.mark.parametrize("port", ["http", "65536", "-1", "80.5"])
+def test_a_port_that_is_none_is_refused(port: str) -> None:
+    with pytest.raises(InputError, match="is not a port"):
+        load({"PORT": port})
+
+
+def test_a_relative_data_folder_is_made_absolute() -> None:
+    assert load({"COMMANDCENTER_DATA_DIR": "here"}).data_dir == Path.cwd() / "here"
+
+
+def test_secrets_do_not_show(loaded: Loader) -> None:
+    settings = loaded("", ANTHROPIC_API_KEY="sk-secret")
+    assert settings.environ["ANTHROPIC_API_KEY"] == "sk-secret"
+    assert "sk-secret" not in repr(settings)
+    assert "sk-secret" not in str(settings)
