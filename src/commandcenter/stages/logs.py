@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from pathlib import Path
+from urllib.parse import quote
 
 from commandcenter.core.run import Log
 from commandcenter.core.workspace import Completed
@@ -24,9 +24,13 @@ class Logs:
         folder = self._root / run / _component(task) / str(number)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for stream in STREAMS:
-            # A repeated stage finds the log that the first one kept.
-            with contextlib.suppress(FileExistsError, FileNotFoundError):
-                os.link(completed.log / stream, folder / f"{name}.{stream}.log")
+            fresh = folder / f".{name}.{stream}"
+            fresh.unlink(missing_ok=True)
+            # Replaced, since a command that was stopped or lost has run again under its name.
+            with contextlib.suppress(FileNotFoundError):
+                os.link(completed.log / stream, fresh)
+                fresh.replace(folder / f"{name}.{stream}.log")
+            fresh.unlink(missing_ok=True)
 
     def find(self, run: str, tasks: tuple[str, ...], attempt: int | None) -> tuple[Log, ...]:
         """Return the logs of these tasks, of one try or of all, in order."""
@@ -51,4 +55,6 @@ class Logs:
 
 
 def _component(task: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "-", task).lstrip(".") or "-"
+    """Return the task's id as the name of a folder; different ids have different ones."""
+    quoted = quote(task, safe="")
+    return quoted.replace(".", "%2E", 1) if quoted.startswith(".") else quoted

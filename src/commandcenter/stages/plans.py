@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 
 from sqlalchemy.orm import Session
@@ -17,11 +18,15 @@ class Plans:
 
     def __init__(self) -> None:
         self._parsed: OrderedDict[str, Plan] = OrderedDict()
+        self._lock = threading.Lock()
 
     def of(self, session: Session, run: str) -> Plan:
         """Return a run's plan; it never changes."""
-        if run not in self._parsed:
-            self._parsed[run] = from_json(views.read_plan(session, run))
+        with self._lock:  # stages ask from many threads
+            plan = self._parsed.get(run)
+            if plan is None:
+                plan = self._parsed[run] = from_json(views.read_plan(session, run))
+            self._parsed.move_to_end(run)
             while len(self._parsed) > PLANS_MAX:
                 self._parsed.popitem(last=False)
-        return self._parsed[run]
+            return plan

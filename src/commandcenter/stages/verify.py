@@ -82,6 +82,7 @@ def _matching(check: ProjectCheck, files: Sequence[str]) -> list[str] | None:
         path
         for path in files
         if fnmatch.fnmatchcase(path, check.files)
+        or fnmatch.fnmatchcase(path, check.files.replace("**/", ""))
         or fnmatch.fnmatchcase(Path(path).name, check.files)
     ]
     return matching or None
