@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import socket
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -80,9 +81,9 @@ async def running(
             routes=[Mount(HUB_PATH, parts.hub()), Mount("/", api(service))],
         )
         async with _served(web, listening):
-            await flow.start()
-            _announce(settings, url)
             try:
+                await flow.start()
+                _announce(settings, url)
                 yield Running(service, url)
             finally:
                 _withdraw(settings)
@@ -215,10 +216,14 @@ def _provider(settings: Settings) -> Provider:
 def _hub_token(settings: Settings) -> str:
     """Return the token of the hub's API, made once and readable by its owner alone."""
     path = settings.data_dir / "hub-token"
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
+    if not path.exists():
+        # Linked when it is whole: a token that a crash left empty would let everybody in.
+        with tempfile.NamedTemporaryFile("w", dir=settings.data_dir) as file:
             file.write(secrets.token_urlsafe(32))
+            file.flush()
+            os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(file.name, path)
     return path.read_text()
 
 
@@ -241,6 +246,7 @@ def _owning(settings: Settings) -> Iterator[None]:
     except BlockingIOError:
         raise AlreadyRunning(_announced(settings)) from None
     else:
+        _withdraw(settings)  # what one that was killed announced is not so any more
         yield
     finally:
         os.close(lock)

@@ -98,7 +98,10 @@ class Doctor:
 
     def _agent(self, profile: Profile) -> Finding:
         name = f"`{profile.name}`"
-        plugin = plugins.agent(profile.agent)
+        try:
+            plugin = plugins.agent(profile.agent)
+        except InputError as error:
+            return Finding(name, Health.MISSING, error.message, error.hint)
         for program in filter(None, (plugin.program, *profile.programs)):
             if self._program(program) is None:
                 hint = f"install `{program}` so that it is on the PATH, or use another agent"
