@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from commandcenter.flow.dispatch import Bell
@@ -16,6 +17,7 @@ from commandcenter.store import database
 
 RARELY_S = 600.0
 SOON_S = 20.0
+_WRITE = sa.text("INSERT INTO written VALUES (1)")
 
 
 class Desk:
@@ -24,7 +26,11 @@ class Desk:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.seen: list[str] = []
+        self.work = self.note
         self._news = asyncio.Condition()
+
+    async def run(self, word: str) -> None:
+        await self.work(word)
 
     async def note(self, word: str) -> None:
         async with self._news:
@@ -39,9 +45,12 @@ class Desk:
             self.engine.enqueue(session, "note", word, word, partition="one")
 
     async def saw(self, *words: str) -> bool:
+        return await self.saw_all(*words) and self.seen == list(words)
+
+    async def saw_all(self, *words: str) -> bool:
         async with asyncio.timeout(SOON_S), self._news:
             await self._news.wait_for(lambda: len(self.seen) >= len(words))
-        return self.seen == list(words)
+        return sorted(self.seen) == sorted(words)
 
 
 Opened = Callable[[Queue], Awaitable[Desk]]
@@ -52,12 +61,14 @@ async def opened(tmp_path: Path) -> AsyncIterator[Opened]:
     path = tmp_path / "engine.sqlite"
     database.prepare_sqlite(path)
     tables = database.open_engine(database.sqlite_url(path))
+    with tables.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE written (number INTEGER)"))
     engine = Engine(tables, poll_s=RARELY_S)
 
     async def launch(queue: Queue) -> Desk:
         engine.create()
         desk = Desk(engine)
-        engine.register("note", queue, desk.note)
+        engine.register("note", queue, desk.run)
         await engine.launch()
         return desk
 
@@ -88,6 +99,29 @@ async def test_a_partition_goes_on_when_its_first_is_done(opened: Opened) -> Non
     await desk.enqueue("first", "second", "third")
 
     assert await desk.saw("first", "second", "third")
+
+
+async def test_many_writers_at_once_never_wait_for_a_connection_of_each_other(
+    opened: Opened,
+) -> None:
+    """A transaction of the engine takes a second connection while it holds the write lock."""
+    desk = await opened(Queue("notes"))
+    words = tuple(f"note {number}" for number in range(40))
+    everybody = asyncio.Barrier(len(words))
+
+    async def write(word: str) -> None:
+        await everybody.wait()
+        await desk.engine.transact("write", _write)
+        await desk.note(word)
+
+    desk.work = write
+    await desk.enqueue(*words)
+
+    assert await desk.saw_all(*words)
+
+
+def _write(session: Session) -> None:
+    session.execute(_WRITE)
 
 
 def test_a_ring_during_the_work_is_not_lost() -> None:

@@ -19,6 +19,9 @@ from commandcenter.core.errors import InputError, newer_record
 P = ParamSpec("P")
 R = TypeVar("R")
 
+POOL_SIZE = 8
+"""Connections that are kept open; more are opened while there is need."""
+CACHE_KIB = 512
 BUSY_S = 30
 """How long a connection waits for another one's transaction."""
 VERSION_TABLE = "cc_migrations"
@@ -75,9 +78,11 @@ def __getattr__(name: str) -> Any:  # Any: whatever the driver exports
 
 
 def open_engine(url: str) -> sa.Engine:
-    """Return an engine for reading our tables outside of workflows."""
+    """Return an engine for our tables; the durable engine shares it."""
     options = engine_options() if url.startswith("sqlite") else {}
-    engine = sa.create_engine(url, **options)
+    # Without a limit: the durable engine takes a second connection while it holds the write lock,
+    # and would wait for those that wait for the lock.
+    engine = sa.create_engine(url, pool_size=POOL_SIZE, max_overflow=-1, **options)
     if url.startswith("sqlite"):
         sa.event.listen(engine, "connect", _configure)
     return engine
@@ -87,6 +92,8 @@ def _configure(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = "IMMEDIATE"
     connection.execute(f"PRAGMA busy_timeout={BUSY_S * 1000}")
     connection.execute("PRAGMA foreign_keys=ON")
+    # Every thread has a connection, and the system caches the file: 2 MB for each is too much.
+    connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
 
 
 class Database:
