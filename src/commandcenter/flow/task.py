@@ -48,7 +48,9 @@ class _TaskFlow:
                 "work",
                 f"{key}/work",
                 lambda: unless_cancelled(
-                    self._engine, key, lambda: self._stages.work(run, task, number)
+                    self._engine,
+                    key,
+                    lambda: persistently(lambda: self._stages.work(run, task, number)),
                 ),
             )
             await self._transitions.transact("worked", self._worked, key, worked)
