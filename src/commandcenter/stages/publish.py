@@ -10,7 +10,13 @@ from sqlalchemy.orm import Session
 from commandcenter.core.agent import Outcome, Prompt, Report, Role, Usage
 from commandcenter.core.change import Change
 from commandcenter.core.check import Judgement, Verdict
-from commandcenter.core.errors import GitError, WorkspaceError, WorldError
+from commandcenter.core.errors import (
+    ForgeError,
+    GitError,
+    InputError,
+    WorkspaceError,
+    WorldError,
+)
 from commandcenter.core.forge import ProposalState, Review, StatusState
 from commandcenter.core.prompt import DIFF_MAX, review_prompt
 from commandcenter.core.publication import branch_name, proposal_body, proposal_title
@@ -34,12 +40,16 @@ async def propose(equipment: Equipment, run: str, task: str, number: int) -> Rec
     await vault.publish(branch, job.attempt.head, await _expected(vault, job, branch))
     verdict, change, usage = await equipment.database.transact(_evidence, job)
     forge = equipment.forge(job.run.upstream, job.run.target)
-    proposal = await forge.propose(
-        head_branch=branch,
-        base_branch=job.run.landed_on,
-        title=proposal_title(job.task),
-        body=proposal_body(job.plan, job.task, change, verdict, usage, run=run, number=number),
-    )
+    try:
+        proposal = await forge.propose(
+            head_branch=branch,
+            base_branch=job.run.landed_on,
+            title=proposal_title(job.task),
+            body=proposal_body(job.plan, job.task, change, verdict, usage, run=run, number=number),
+        )
+    except ForgeError:
+        await _require_target(vault, job)
+        raise
     if proposal.head != job.attempt.head:
         raise WorldError(f"Pull request #{proposal.number} does not show {job.attempt.head} yet.")
     if verdict.judgement is Judgement.PASSED:  # nothing is claimed of what was not checked
@@ -53,6 +63,12 @@ async def propose(equipment: Equipment, run: str, task: str, number: int) -> Rec
     if equipment.base_url and url.startswith(f"{equipment.base_url}/"):
         url = url.removeprefix(equipment.base_url)  # the hub answers elsewhere after a restart
     return {"number": proposal.number, "url": url}
+
+
+async def _require_target(vault: Vault, job: Job) -> None:
+    """Make sure that the target is still there: forges say it in words of their own."""
+    if await vault.upstream_tip(job.run.landed_on) is None:
+        raise InputError(f"The branch `{job.run.landed_on}` was deleted in the upstream.")
 
 
 async def _expected(vault: Vault, job: Job, branch: str) -> str | None:
