@@ -10,7 +10,7 @@ import pytest
 
 from commandcenter.testing.desk import Desk, Host, Service
 from commandcenter.testing.judge import judge_stopped
-from commandcenter.testing.scene import Installation
+from commandcenter.testing.scene import Installation, Sample
 
 
 @pytest.fixture(scope="package")
@@ -32,3 +32,9 @@ def desk(service: Service, tmp_path: Path) -> Desk:
 def host(tmp_path: Path) -> Host:
     """An installation whose commands are processes of their own."""
     return Host(Installation.make(tmp_path / "own"), tmp_path)
+
+
+@pytest.fixture
+async def sample(tmp_path: Path) -> Sample:
+    """A repository with an origin."""
+    return await Sample.make(tmp_path / "sample")

@@ -35,11 +35,6 @@ async def finish(host: Host, judge: Judge, process: subprocess.Popen[str]) -> En
     return await desk.ended(judge)
 
 
-@pytest.fixture
-async def sample(tmp_path: Path) -> Sample:
-    return await Sample.make(tmp_path / "sample")
-
-
 SLOW = task(
     "1.1",
     "Slow",

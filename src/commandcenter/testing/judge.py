@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 import httpx
 from sqlalchemy.orm import Session
 
+from commandcenter.core.errors import GitError
 from commandcenter.core.plan import Plan, Task, from_json
 from commandcenter.core.publication import proposal_title
 from commandcenter.core.run import Event, EventKind, Phase, Reason, State, TaskStatus, fold
@@ -164,9 +165,10 @@ class Judge:
 
     async def _watch(self) -> None:
         while True:
-            # A service that was killed says nothing, and so nothing wrong.
+            # A service that was killed says nothing, and so nothing wrong; without the upstream
+            # there is nothing to compare with.
             async with client_of(self.url) as client:
-                with contextlib.suppress(httpx.TransportError):
+                with contextlib.suppress(httpx.TransportError, GitError):
                     await self._keep_looking(client)
             await asyncio.sleep(PERIOD_S)
 
@@ -439,9 +441,9 @@ class Judge:
         return (words[0], words[1]) if len(words) >= 2 else None
 
     async def _judge_step(self, commit: str, task: str, facts: Facts) -> None:
-        changed = await self.sample.ask("diff", "--name-only", f"{commit}^1", commit)
+        changed = await self.sample.ask("diff", "--name-only", "-z", f"{commit}^1", commit)
         declared = {use.path for use in facts.plan.task(task).files}
-        foreign = set(changed.splitlines()) - declared
+        foreign = set(changed.split("\0")) - declared - {""}
         if declared and foreign:
             self._blame(
                 Criterion.MERGE,

@@ -96,9 +96,9 @@ class Sample:
     async def paths(self, branch: str = "") -> tuple[str, ...]:
         """Return the paths at the tip of a branch of the upstream."""
         listed = await self.ask(
-            "ls-tree", "-r", "--name-only", f"refs/heads/{branch or self.branch}"
+            "ls-tree", "-rz", "--name-only", f"refs/heads/{branch or self.branch}"
         )
-        return tuple(listed.splitlines())
+        return tuple(filter(None, listed.split("\0")))
 
     async def branches(self) -> tuple[str, ...]:
         """Return the upstream's branches."""
