@@ -9,7 +9,8 @@ setup: .venv/.ready
 
 .venv/.ready: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("CommandCenter needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "hint: on Debian and Ubuntu, 'python3 -m venv' is in the package python3-venv" >&2; rm -rf .venv; exit 1; }
+	@# uv comes last, so without it (or with a Python that is gone) an earlier setup was not finished.
+	@test -x $(UV) && $(BIN)/python -c "" 2>/dev/null || $(PYTHON) -m venv --clear .venv || { echo "hint: on Debian and Ubuntu, 'python3 -m venv' is in the package python3-venv" >&2; rm -rf .venv; exit 1; }
 	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep -o '^uv==[0-9.]*' requirements.txt)
 	@$(UV) pip sync --quiet --compile-bytecode --require-hashes --allow-empty-requirements requirements.txt --python $(BIN)/python
 	@$(UV) pip install --quiet --no-deps --no-build-isolation --editable . --python $(BIN)/python
@@ -40,4 +41,4 @@ lock:
 	$(UV) pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url -c requirements.txt -o requirements-agents.txt requirements-agents.in
 
 clean:
-	rm -rf .venv .demo
+	rm -rf .venv .demo .bench-*
