@@ -33,7 +33,8 @@ async def land(equipment: Equipment, run: str, task: str, number: int) -> Record
                 # By a person who squashed it or rebased it, so that its own commit is nowhere.
                 return _landed(tip, job.run.landed_on)
             case ProposalState.CLOSED:
-                return {"outcome": "closed"}
+                # By us, if a call that was cut off had kept the result on a branch of its own.
+                return await _found_aside(vault, job) or {"outcome": "closed"}
             case ProposalState.OPEN:
                 pass
         if not job.options.auto_merge:
@@ -92,14 +93,26 @@ async def _aside(
         await vault.publish(branch, merged.commit, await vault.upstream_tip(branch))
     except GitError as error:
         return _refused(f"the repository refused the push: {error.message}")
-    note = (
-        f"`{job.run.target}` was left alone, since {reason}. The result is on `{branch}`: "
-        f"git merge {branch}"
-    )
     forge = equipment.forge(job.run.upstream, job.run.target)
     await forge.comment(job.status.proposal, f"Landed on `{branch}`, since {reason}.")
     await forge.close(job.status.proposal)
-    return {**_landed(merged.commit, branch), "moved_note": note}
+    return _landed_aside(job, merged.commit, f", since {reason}")
+
+
+async def _found_aside(vault: Vault, job: Job) -> Record | None:
+    branch = landing_branch(job.run.id)
+    if branch == job.run.landed_on or await vault.upstream_tip(branch) is None:
+        return None
+    tip = await vault.fetch(branch)
+    return _landed_aside(job, tip) if await vault.is_ancestor(job.attempt.head, tip) else None
+
+
+def _landed_aside(job: Job, commit: str, why: str = "") -> Record:
+    branch = landing_branch(job.run.id)
+    note = (
+        f"`{job.run.target}` was left alone{why}. The result is on `{branch}`: git merge {branch}"
+    )
+    return {**_landed(commit, branch), "moved_note": note}
 
 
 def _landed(commit: str, branch: str) -> Record:
