@@ -181,12 +181,14 @@ async def _refused_run(host: Host, words: str, *options: str, **environment: str
     assert not (host.installation.data_dir / "service.json").exists()
 
 
+@pytest.mark.slow
 async def test_a_missing_agent_program_is_named(host: Host) -> None:
     with host.installation.config.open("a") as config:
         config.write('[profiles.absent]\nagent = "shell"\ncommand = "x"\nprograms = ["no-agent"]\n')
     await _refused_run(host, "no-agent", "--agent", "absent")
 
 
+@pytest.mark.slow
 async def test_a_missing_model_credential_is_named(host: Host) -> None:
     programs = host.folder / "bin"
     programs.mkdir()
@@ -196,6 +198,7 @@ async def test_a_missing_model_credential_is_named(host: Host) -> None:
     await _refused_run(host, "no model credential", "--agent", "claude", PATH=path)
 
 
+@pytest.mark.slow
 async def test_github_without_a_token_is_refused_before_anything_is_done(host: Host) -> None:
     text = host.installation.config.read_text()
     host.installation.config.write_text(text.replace('kind = "hub"', 'kind = "github"'))

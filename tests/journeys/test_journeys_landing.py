@@ -46,6 +46,7 @@ async def test_two_sequential_tasks_land_in_order_the_second_on_the_first(desk: 
     assert ended.tasks["1.1"]["completed_at"] <= ended.tasks["1.2"]["started_at"]
 
 
+@pytest.mark.slow
 async def test_four_tasks_of_a_parallel_batch_work_at_one_time(desk: Desk) -> None:
     sample = await desk.sample()
     names = ("one", "two", "three", "four")
@@ -253,6 +254,7 @@ async def test_another_default_branch_is_the_target(desk: Desk) -> None:
     assert "a.txt" in await sample.paths("master")
 
 
+@pytest.mark.slow
 async def test_parallel_tasks_that_conflict_both_land_one_done_again(desk: Desk) -> None:
     sample = await desk.sample()
     tasks = [
@@ -274,6 +276,7 @@ async def test_parallel_tasks_that_conflict_both_land_one_done_again(desk: Desk)
     assert "conflicts with what landed meanwhile in: numbers.txt" in again["data"]["why"]
 
 
+@pytest.mark.slow
 async def test_two_greens_that_make_a_red_are_not_merged(desk: Desk) -> None:
     sample = await desk.sample()
     checks = ["test $(cat *.unit 2>/dev/null | wc -l) -le 1"]

@@ -49,6 +49,7 @@ async def test_the_service_answers_while_an_agent_hangs(desk: Desk) -> None:
     assert ended.ends() == {"1.1": ("cancelled", "cancelled")}
 
 
+@pytest.mark.slow
 async def test_a_second_plan_with_the_same_task_number_has_its_own_pull_request(
     desk: Desk,
 ) -> None:
@@ -136,6 +137,7 @@ async def test_a_run_has_no_wildcards_in_its_name(desk: Desk, run: str) -> None:
     assert answer.status_code == 404
 
 
+@pytest.mark.slow
 async def test_many_small_tasks_on_few_workers_lose_none(desk: Desk) -> None:
     sample = await desk.sample()
     tasks = [task(f"1.{n}", f"Small {n}", files=[f"{n}.txt"]) for n in range(1, 9)]

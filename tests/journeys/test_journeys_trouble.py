@@ -14,6 +14,7 @@ from commandcenter.testing.scene import batch, plan, task
 MERGED = ("completed", "merged")
 
 
+@pytest.mark.slow
 async def test_a_failing_task_holds_up_only_what_needs_it(desk: Desk) -> None:
     sample = await desk.sample()
     broken = task("1.1", "Broken", files=["broken.txt"], script="run echo I give up >&2\nexit 3")
@@ -55,6 +56,7 @@ TROUBLE = {
 }
 
 
+@pytest.mark.slow
 async def test_an_agent_that_fails_once_in_any_way_is_tried_again(desk: Desk) -> None:
     sample = await desk.sample()
     tasks = [
@@ -139,6 +141,7 @@ review revise "hello.py:1: Say it louder" then approve
     assert await sample.read("hello.py") == 'print("HELLO")'
 
 
+@pytest.mark.slow
 async def test_a_reviewer_without_a_valid_verdict_never_approves(desk: Desk) -> None:
     sample = await desk.sample()
     decisions = ("prose", "garbage", "crash", "hang", "reject")
@@ -213,6 +216,7 @@ async def test_a_cancelled_run_stops_its_agents_and_leaves_nothing(desk: Desk) -
     assert ended.status["status"] == "cancelled"
 
 
+@pytest.mark.slow
 async def test_a_failed_run_can_be_tried_again(desk: Desk) -> None:
     sample = await desk.sample()
     judge = await Judge.appoint(desk.installation, sample)
@@ -241,6 +245,7 @@ async def _call_the_hub(desk: Desk, task: Any, method: str, last: str, body: Any
         return (await client.request(method, path, json=body, headers=headers)).status_code
 
 
+@pytest.mark.slow
 async def test_without_auto_merge_a_person_merges(desk: Desk) -> None:
     sample = await desk.sample()
     judge = await Judge.appoint(desk.installation, sample)

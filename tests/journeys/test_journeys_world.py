@@ -29,6 +29,7 @@ async def away(sample: Sample) -> AsyncIterator[None]:
         hidden.rename(sample.upstream)
 
 
+@pytest.mark.slow
 async def test_an_upstream_that_is_away_while_a_task_is_published_is_waited_for(
     desk: Desk,
 ) -> None:
@@ -49,6 +50,7 @@ async def test_an_upstream_that_is_away_while_a_task_is_published_is_waited_for(
     assert ended.tasks["1.1"]["attempt"] == 1
 
 
+@pytest.mark.slow
 async def test_an_upstream_that_is_away_when_a_task_starts_is_waited_for(desk: Desk) -> None:
     sample = await desk.sample()
     judge = await Judge.appoint(desk.installation, sample)
@@ -101,6 +103,7 @@ async def test_a_target_that_is_deleted_meanwhile_fails_the_task(desk: Desk) -> 
     assert await sample.branches() == ("other",)
 
 
+@pytest.mark.slow
 async def test_a_person_who_merges_while_no_service_runs_is_noticed(
     host: Host, sample: Sample
 ) -> None:
@@ -127,6 +130,7 @@ async def test_a_person_who_merges_while_no_service_runs_is_noticed(
     assert await judge_stopped(host.installation) == ()
 
 
+@pytest.mark.slow
 async def test_a_check_that_failed_before_is_told_apart_and_does_not_block(
     host: Host, sample: Sample
 ) -> None:

@@ -182,10 +182,11 @@ class _Forger(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         answer = await self._client.get(request.url.path, headers=dict(request.headers))
+        if not request.url.path.endswith(self._ending):
+            return httpx.Response(answer.status_code, content=answer.content)
         body = answer.json()
-        if request.url.path.endswith(self._ending):
-            for each in body[0]["tasks"] if self._ending == "batches" else [body]:
-                each |= self._changes
+        for each in body[0]["tasks"] if self._ending == "batches" else [body]:
+            each |= self._changes
         return httpx.Response(answer.status_code, json=body)
 
     async def aclose(self) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import httpx
 from sqlalchemy.orm import Session
@@ -374,6 +375,9 @@ class Judge:
         if answer.is_error:
             self._blame(Criterion.PROPOSAL, f"the forge does not know pull request {number}")
             return
+        page = await client.get(urlsplit(task["pr_url"]).path)
+        if page.status_code != httpx.codes.OK:
+            self._blame(Criterion.STATUS, f"{task['pr_url']} answers {page.status_code}")
         planned = facts.plan.task(task["task_number"])
         files = (await self._hub(client, task, f"pulls/{number}/files")).json()
         self._found += _judge_content(answer.json(), files, task, planned, facts.run.landed_on)
@@ -582,6 +586,8 @@ def _illegal(row: TaskStatus, events: Sequence[Event], *, ended: bool) -> Iterat
         if event.kind is EventKind.TASK_STARTED and status.state.ended:
             yield f"it was started when it was {status.state}"
         status = fold(status, event)
+    if "CommandCenter has a defect" in row.explanation:
+        yield f"it ended by our own fault: {row.explanation}"
     if ended and not status.state.ended:
         yield f"the run is over, and it is {status.state}"
     if row.reason is Reason.MERGED and not _in_order(events, row.attempt):
