@@ -141,19 +141,36 @@ def append(session: Session, event: Event) -> TaskStatus | None:
     return after
 
 
-def _insert_event(session: Session, event: Event) -> None:
+def _append_all(session: Session, run: str, events: Sequence[Event]) -> None:
+    """Append one event for each of many tasks, in a few statements: the database waits for us."""
+    if not events:
+        return
+    session.execute(sa.insert(schema.events), [_event_row(event) for event in events])
+    before = {status.id: status for status in views.tasks(session, run)}
+    rows = [views.task_row(fold(before[event.task], event)) for event in events]
     session.execute(
-        sa.insert(schema.events),
-        {
-            "run": event.run,
-            "task": event.task,
-            "attempt": event.attempt,
-            "kind": event.kind.value,
-            "at_ms": event.at_ms,
-            "schema": schema.EVENT_SCHEMA,
-            "data": json.dumps(dict(event.data)),
-        },
+        sa.update(schema.tasks).where(
+            schema.tasks.c.run == run, schema.tasks.c.id == sa.bindparam("task")
+        ),
+        [{"task": row["id"], **row} for row in rows],
+        execution_options={"synchronize_session": False},
     )
+
+
+def _insert_event(session: Session, event: Event) -> None:
+    session.execute(sa.insert(schema.events), _event_row(event))
+
+
+def _event_row(event: Event) -> dict[str, Any]:  # Any: column values
+    return {
+        "run": event.run,
+        "task": event.task,
+        "attempt": event.attempt,
+        "kind": event.kind.value,
+        "at_ms": event.at_ms,
+        "schema": schema.EVENT_SCHEMA,
+        "data": json.dumps(dict(event.data)),
+    }
 
 
 def save_attempt(session: Session, run: str, task: str, attempt: Attempt) -> None:
@@ -210,13 +227,15 @@ def skip_dependants(session: Session, run: str, task: str, at_ms: int) -> None:
             after.setdefault(before, []).append(each)
     how = _ended_how(session, run, task)
     waiting = deque([task])
+    events = []
     while waiting:
         cause = waiting.popleft()
         for each in sorted(after.get(cause, ()), key=lambda each: position.get(each, -1)):
             if position.pop(each, None) is not None:
-                _skip(session, run, each, f"it needs task {cause}, which {how}", at_ms)
+                events.append(_skipped(run, each, f"it needs task {cause}, which {how}", at_ms))
                 waiting.append(each)
         how = "was skipped"
+    _append_all(session, run, events)
 
 
 def _has_dependants(session: Session, run: str, task: str) -> bool:
@@ -226,9 +245,9 @@ def _has_dependants(session: Session, run: str, task: str) -> bool:
     return session.execute(query.limit(1)).first() is not None
 
 
-def _skip(session: Session, run: str, task: str, explanation: str, at_ms: int) -> None:
+def _skipped(run: str, task: str, explanation: str, at_ms: int) -> Event:
     data = {"reason": Reason.DEPENDENCY.value, "explanation": explanation}
-    append(session, Event(run, EventKind.TASK_SKIPPED, at_ms, task, data=data))
+    return Event(run, EventKind.TASK_SKIPPED, at_ms, task, data=data)
 
 
 def _ended_how(session: Session, run: str, task: str) -> str:
@@ -259,8 +278,8 @@ def request_cancel(session: Session, run: str, at_ms: int) -> None:
         .values(cancel_requested_ms=at_ms)
     )
     _insert_event(session, Event(run, EventKind.RUN_CANCEL_REQUESTED, at_ms))
-    for task in views.tasks_in(session, run, State.PENDING):
-        append(session, cancelled(run, task, 0, at_ms))
+    pending = views.tasks_in(session, run, State.PENDING)
+    _append_all(session, run, [cancelled(run, task, 0, at_ms) for task in pending])
     end_run_if_over(session, run, at_ms)
 
 
@@ -278,8 +297,8 @@ def reopen(session: Session, run: str, tasks: Sequence[str], at_ms: int) -> tupl
         .values(cancel_requested_ms=0, ended_ms=0)
     )
     _insert_event(session, Event(run, EventKind.RUN_RETRIED, at_ms, data={"tasks": list(tasks)}))
-    for task in tasks:
-        append(session, Event(run, EventKind.TASK_REOPENED, at_ms, task))
+    reopened = [Event(run, EventKind.TASK_REOPENED, at_ms, task) for task in tasks]
+    _append_all(session, run, reopened)
     counts = _open_dependencies(session, run)
     session.execute(
         sa.update(schema.tasks).where(
