@@ -73,6 +73,8 @@ async def _require_target(vault: Vault, job: Job) -> None:
 
 async def _expected(vault: Vault, job: Job, branch: str) -> str | None:
     """Return where the branch may be now: nowhere, or at a commit that this task made."""
+    if job.heads == (job.attempt.head,):
+        return None
     tip = await vault.upstream_tip(branch)
     if tip is None or tip in job.heads:
         return tip
@@ -243,10 +245,11 @@ async def _close(equipment: Equipment, job: Job) -> None:
 
 
 async def _delete_branch(vault: Vault, job: Job) -> None:
+    """Delete the task's branch where it stands at a commit of this task, and only there."""
     branch = branch_name(job.run.id, job.task)
-    tip = await vault.upstream_tip(branch)
-    if tip in job.heads and tip is not None:
-        await vault.delete_branch(branch, tip)
+    for head in reversed(job.heads):
+        if await vault.delete_branch(branch, head):
+            return
 
 
 async def _remove_workspaces(equipment: Equipment, job: Job) -> None:
