@@ -107,19 +107,23 @@ class Flow:
 
     def _retry(self, session: Session, run: str, task_id: str | None) -> None:
         facts.lock(session, run)
-        statuses = views.tasks(session, run)
-        chosen = to_retry(statuses, views.edges(session, run), task_id)
+        settling = views.settling_tasks(session, run)
+        # To reopen is to withdraw the cancellation of what is still being stopped, too.
+        if settling and views.cancel_requested(session, run):
+            raise _not_yet()
+        chosen = to_retry(views.tasks(session, run), views.edges(session, run), task_id)
         if not chosen:
             raise InputError(
                 "There is nothing to retry: "
                 + (f"task {task_id} did not fail." if task_id else "no task failed."),
                 hint=f"look at it: commandcenter status {run}",
             )
-        # A new try must not meet the old one; and to reopen is to withdraw the run's cancellation.
-        settling = views.settling_tasks(session, run)
-        if settling if views.cancel_requested(session, run) else settling.intersection(chosen):
-            raise NotYet(
-                "The last tries are still being stopped or cleaned up.", hint="try again later"
-            )
+        if not settling.isdisjoint(chosen):
+            raise _not_yet()
         ready = facts.reopen(session, run, chosen, self._now_ms())
         self._transitions.schedule(session, run, ready)
+
+
+def _not_yet() -> NotYet:
+    message = "The last tries are still being stopped or cleaned up."
+    return NotYet(message, hint="try again later")
