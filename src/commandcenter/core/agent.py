@@ -38,7 +38,7 @@ class Profile:
     model: str = ""
     command: str = ""
     """`shell` only: the command line, run by `/bin/sh -c`."""
-    environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     programs: tuple[str, ...] = ()
     """Host programs that the agent needs besides its own, by name or path."""
     limits: Limits = field(default_factory=Limits)

@@ -51,6 +51,8 @@ class Flow:
         self._now_ms = now_ms
         self._workers = workers
         self._sweeping: asyncio.Task[None] | None = None
+        self.started = False
+        """Whether it takes orders: between `start` and `stop`."""
 
     async def start(self) -> None:
         """Launch the engine; whatever a former owner left goes on by itself."""
@@ -64,8 +66,11 @@ class Flow:
             Sweep(self._engine, self._transitions, self._stages).run()
         )
 
+        self.started = True
+
     async def stop(self) -> None:
         """Stop working. Runs go on when a flow starts again on the same database."""
+        self.started = False
         if self._sweeping is not None:
             self._sweeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):

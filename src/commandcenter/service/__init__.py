@@ -16,7 +16,15 @@ from sqlalchemy.orm import Session
 from commandcenter import plugins
 from commandcenter.core.agent import Profile
 from commandcenter.core.errors import GitError, InputError, NotYet, PlanRefused
-from commandcenter.core.plan import Done, Plan, edges, from_record, restrict, to_json
+from commandcenter.core.plan import (
+    SIZE_BYTES_MAX,
+    Done,
+    Plan,
+    edges,
+    from_record,
+    restrict,
+    to_json,
+)
 from commandcenter.core.publication import landing_branch
 from commandcenter.core.run import (
     BatchStatus,
@@ -98,6 +106,8 @@ class Service:
             raise InputError(
                 "No service is running on this data folder.", hint="start one: commandcenter serve"
             )
+        if not self._flow.started:
+            raise NotYet("The service is starting.", hint="try again in a moment")
         return self._flow
 
     async def _read(self, submission: Submission) -> tuple[ReadResult, str]:
@@ -108,7 +118,7 @@ class Service:
             raise InputError("No plan was named.", hint="give `plan_path`, or a `plan`")
         path = _found(submission)
         try:
-            content = await asyncio.to_thread(path.read_bytes)
+            content = await asyncio.to_thread(_content, path)
         except OSError as error:
             raise InputError(
                 f"The plan {path} cannot be read: {error.strerror}.",
@@ -403,6 +413,15 @@ def _found(submission: Submission) -> Path:
     raise InputError(
         f"Plan file not found: {named}", hint="give its absolute path, or look for a typing error"
     )
+
+
+def _content(path: Path) -> bytes:
+    """Read a plan, or one byte more than a plan may have; never a pipe or a device."""
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no ordinary file"
+        raise InputError(f"The plan {path} is {kind}.", hint="name a markdown file")
+    with path.open("rb") as file:
+        return file.read(SIZE_BYTES_MAX + 1)
 
 
 def _repository(submission: Submission, plan_path: str) -> str:

@@ -59,8 +59,7 @@ async def _attempt(equipment: Equipment, vault: Vault, job: Job, tip: str) -> Re
         return {"outcome": "conflict", "files": list(merged.files)}
     if merged.tree != job.attempt.verified_tree:
         # What lands must be what was checked, and the target has moved since.
-        files = await vault.diff_files(tip, merged.commit)
-        verdict = await check_tree(equipment, vault, job, merged.commit, files)
+        verdict = await check_tree(equipment, vault, job, merged.commit, tip)
         if not verdict.mergeable:
             return {"outcome": "combined", **verdict.to_json()}
     return await _move(equipment, vault, job, tip, merged)

@@ -7,7 +7,7 @@ import fnmatch
 import hashlib
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commandcenter.core.check import Check, Found, Receipt, Verdict, judge
@@ -34,7 +34,7 @@ async def verify(equipment: Equipment, run: str, task: str, number: int) -> Reco
     job = await load(equipment, run, task, number)
     vault = await equipment.vaults.open(job.run.upstream)
     files = await vault.diff_files(job.attempt.base, job.commit)
-    verdict = await check_tree(equipment, vault, job, job.commit, files)
+    verdict = await check_tree(equipment, vault, job, job.commit, job.attempt.base)
     return {
         **verdict.to_json(),
         "changed": bool(files),
@@ -43,16 +43,17 @@ async def verify(equipment: Equipment, run: str, task: str, number: int) -> Reco
 
 
 async def check_tree(
-    equipment: Equipment, vault: Vault, job: Job, commit: str, files: Sequence[str]
+    equipment: Equipment, vault: Vault, job: Job, commit: str, base: str
 ) -> Verdict:
-    """Return the verdict on a commit's tree, which changes `files`."""
+    """Return the verdict on a commit's tree; what failed on `base` too is told apart."""
     tree = await vault.tree_of(commit)
+    files = await vault.changed_files(base, commit) if equipment.checks else ()
     receipts = []
     for index, planned in enumerate(_planned(job, equipment.checks, files), 1):
         purpose = f"check-{commit[:10]}-{index}"
         receipt = await _run(equipment, vault, job, planned.check, commit, tree, purpose)
         if receipt.found is Found.FAILED and not planned.own:
-            receipt = await _compared(equipment, vault, job, planned.check, receipt, index)
+            receipt = await _compared(equipment, vault, job, planned.check, receipt, base, index)
         receipts.append(receipt)
     return judge(tree, receipts)
 
@@ -89,7 +90,9 @@ def _matching(check: ProjectCheck, files: Sequence[str]) -> list[str] | None:
 
 
 def _scoped(check: ProjectCheck, files: Sequence[str]) -> str:
-    return check.command.replace("{files}", shlex.join(files))
+    # A name that begins with a dash would be read as an option.
+    safe = [f"./{path}" if path.startswith("-") else path for path in files]
+    return check.command.replace("{files}", shlex.join(safe))
 
 
 async def _run(
@@ -145,16 +148,21 @@ def _digest(log: Path) -> str:
 
 
 async def _compared(
-    equipment: Equipment, vault: Vault, job: Job, check: Check, receipt: Receipt, index: int
+    equipment: Equipment,
+    vault: Vault,
+    job: Job,
+    check: Check,
+    receipt: Receipt,
+    base: str,
+    index: int,
 ) -> Receipt:
     """Tell a check that failed before apart from one that this change broke."""
-    base = job.attempt.base
     tree = await vault.tree_of(base)
-    purpose = f"check-base-{index}"
+    purpose = f"check-base-{base[:10]}-{index}"
     before = await _run(equipment, vault, job, check, base, tree, purpose)
     if before.found is not Found.FAILED:
         return receipt
-    return Receipt(**{**vars(receipt), "found": Found.FAILED_ON_BASE})
+    return replace(receipt, found=Found.FAILED_ON_BASE)
 
 
 async def _evident(vault: Vault, job: Job) -> bool:

@@ -406,6 +406,12 @@ class Vault:
         """Return the paths that differ, sorted; a renamed file is two paths."""
         return tuple(change.path for change in await self.numstat(old, new))
 
+    async def changed_files(self, old: str, new: str) -> tuple[str, ...]:
+        """Return the paths that differ and are there in `new`, sorted."""
+        options = ("-r", "-z", "--name-only", "--no-renames", "--diff-filter=d")
+        result = await self._run("diff-tree", *options, old, new)
+        return tuple(sorted(filter(None, os.fsdecode(result.stdout).split("\0"))))
+
     async def numstat(
         self, old: str, new: str, *, at: Path | None = None
     ) -> tuple[FileChange, ...]:
