@@ -58,3 +58,16 @@ async def test_a_page_asked_for_by_another_name_than_loopback_needs_the_token(
     assert refused.status_code == 401
     assert refused.headers["www-authenticate"].startswith("Basic")
     assert allowed.status_code == 200
+
+
+async def test_the_index_leads_to_the_repositories_that_have_pull_requests(
+    desk: Any, api: Any, app: Any, make_client: Any
+) -> None:
+    async with make_client(app, None, "http://127.0.0.1:8001") as client:
+        before = await client.get("/")
+        await desk.commit("one", {"one.txt": "x\n"}, desk.start)
+        await api.opened("one")
+        after = await client.get("/")
+
+    assert "no pull requests yet" in before.text
+    assert "href='http://127.0.0.1:8001/acme/project/pulls'" in after.text

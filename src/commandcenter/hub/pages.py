@@ -16,6 +16,7 @@ from commandcenter.core.pull_request import (
     PullQuery,
     PullRequest,
     PullReview,
+    RepositoryName,
 )
 from commandcenter.hub import wire
 from commandcenter.hub.rest import Call
@@ -45,6 +46,16 @@ background:var(--soft)}.open,.success,.APPROVED{color:var(--good)}.closed,.failu
 code{font-family:ui-monospace,monospace}table{border-collapse:collapse;width:100%}
 td{border-top:1px solid var(--line);padding:.3rem .5rem .3rem 0;vertical-align:top}
 """
+
+
+def index_page(root: str, repositories: Iterable[RepositoryName]) -> Response:
+    """Answer with the repositories that have pull requests."""
+    rows = "".join(
+        f"<tr><td><a href='{escape(root)}/{escape(str(name))}/pulls'>{escape(str(name))}</a>"
+        for name in repositories
+    )
+    table = f"<table>{rows}</table>" if rows else "<p>There are no pull requests yet.</p>"
+    return _page("Pull requests", f"<h1>Pull requests</h1>{table}")
 
 
 async def pulls_page(call: Call) -> Response:

@@ -45,6 +45,9 @@ Repositories = Callable[[str, str], HubRepository | None]
 class HubRecords(Protocol):
     """The hub's memory. Calls are synchronous and thread-safe; each is one transaction."""
 
+    def repositories(self) -> tuple[RepositoryName, ...]:
+        """Return the repositories that had a pull request, by name."""
+
     def add_pull(self, repository: RepositoryName, pull: NewPull) -> PullRequest | None:
         """Record a pull request under the repository's next number.
 

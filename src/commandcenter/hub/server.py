@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -57,6 +58,7 @@ def create_hub(
     for method, path, handler in rest.CALLS:
         methods.setdefault(path, {})[method] = handler
     routes = [
+        Route("/", hub.index, methods=["GET"]),
         Route("/user", hub.user, methods=["GET"]),
         *(Route(path, hub.api(by), methods=list(by)) for path, by in methods.items()),
         *(Route(path, hub.page(handler), methods=["GET"]) for path, handler in _PAGES),
@@ -101,6 +103,14 @@ class _Hub:
             return await handlers[method](self._call(request, login))
 
         return answer
+
+    async def index(self, request: Request) -> Response:
+        """Answer with the repositories that can be looked at."""
+        if not _is_local(request):
+            self._login(request, sign_in=True)
+        known = await asyncio.to_thread(self._records.repositories)
+        served = [name for name in known if self._repositories(name.owner, name.name)]
+        return pages.index_page(_root(request), served)
 
     def page(self, handler: rest.Handler) -> Endpoint:
         """Return the endpoint of a page for people."""

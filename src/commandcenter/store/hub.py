@@ -160,6 +160,12 @@ class HubStore:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
+    def repositories(self) -> tuple[RepositoryName, ...]:
+        """Return the repositories that had a pull request, by name."""
+        table = hub_repositories.c
+        query = sa.select(table.owner, table.name).order_by(table.owner, table.name)
+        return tuple(RepositoryName(row["owner"], row["name"]) for row in self._rows(query))
+
     def add_pull(self, repository: RepositoryName, pull: NewPull) -> PullRequest | None:
         """Record a pull request under the next number; None when its branches have an open one."""
         self._register(repository)
