@@ -21,7 +21,7 @@ demo: setup
 	@$(BIN)/python -m commandcenter.testing.demo
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check src tests
