@@ -102,3 +102,10 @@ async def test_what_is_spawned_has_a_session_of_its_own_an_empty_environment_and
     os.close(pidfd)
 
     assert (tmp_path / "handed").read_text().split() == [str(pid)]
+
+
+async def test_output_that_nobody_reads_any_more_holds_nothing_up() -> None:
+    async with asyncio.timeout(60):
+        for _ in range(60):
+            with pytest.raises(process.TooMuchOutput):
+                await process.run(("sh", "-c", "yes & yes >&2"), output_bytes_max=1000)

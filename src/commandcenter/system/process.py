@@ -74,9 +74,10 @@ async def run(
         _kill_group(process)
         raise
     finally:
-        await process.wait()
-        # A process that left the group may hold the pipes for ever, and so our transport.
+        # First, since `wait` waits for the pipes, too: one that we stopped reading while it was
+        # full would never end, nor one that a process outside the group still holds.
         process._transport.close()  # type: ignore[attr-defined]
+        await process.wait()
 
 
 async def _communicate(
