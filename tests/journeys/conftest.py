@@ -1,4 +1,4 @@
-"""The service that most journeys share, and a desk from which they are started."""
+"""The service that journeys share, and a desk from which they are started."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from commandcenter.testing.judge import judge_stopped
 from commandcenter.testing.scene import Installation, Sample
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service that most journeys share; afterwards nothing of it may be left."""
+    """The service that a module's journeys share; afterwards nothing of it may be left.
+
+    No longer than a module: there is one durable engine in a process, and others have tests, too.
+    """
     installation = Installation.make(tmp_path_factory.mktemp("shared"))
     with Service(installation) as service:
         yield service

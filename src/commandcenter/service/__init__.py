@@ -418,8 +418,8 @@ def _found(submission: Submission) -> Path:
 def _content(path: Path) -> bytes:
     """Read a plan, or one byte more than a plan may have; never a pipe or a device."""
     if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "no ordinary file"
-        raise InputError(f"The plan {path} is {kind}.", hint="name a markdown file")
+        why = "it is a folder" if path.is_dir() else "it is no ordinary file"
+        raise InputError(f"The plan {path} cannot be read: {why}.", hint="name a markdown file")
     with path.open("rb") as file:
         return file.read(SIZE_BYTES_MAX + 1)
 
