@@ -94,7 +94,6 @@ async def test_the_status_has_every_field_that_clients_know(
             proposal=2,
             proposal_url="http://127.0.0.1/pull/2",
         ),
-        replace(second, id="2.1", batch="2", state=State.SKIPPED, reason=Reason.OUT_OF_RANGE),
     )
     answer = (await http.get(f"{RUN}/status")).json()
     assert answer["status"] == "in_progress"

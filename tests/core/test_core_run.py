@@ -150,7 +150,6 @@ def task(state: State, reason: Reason | None = None) -> TaskStatus:
 PENDING, WORKING = task(State.PENDING), task(State.IN_PROGRESS)
 MERGED, FAILED = task(State.COMPLETED, Reason.MERGED), task(State.FAILED, Reason.CHECKS)
 DONE = task(State.SKIPPED, Reason.DONE_IN_PLAN)
-LEFT_OUT = task(State.SKIPPED, Reason.OUT_OF_RANGE)
 LOST = task(State.SKIPPED, Reason.DEPENDENCY)
 CANCELLED = task(State.CANCELLED, Reason.CANCELLED)
 
@@ -166,7 +165,7 @@ CANCELLED = task(State.CANCELLED, Reason.CANCELLED)
         ([WORKING], State.IN_PROGRESS),
         ([WORKING, CANCELLED], State.IN_PROGRESS),
         ([MERGED], State.COMPLETED),
-        ([MERGED, DONE, LEFT_OUT], State.COMPLETED),
+        ([MERGED, DONE], State.COMPLETED),
         ([DONE], State.COMPLETED),
         ([MERGED, FAILED], State.FAILED),
         ([FAILED, LOST], State.FAILED),
@@ -181,8 +180,8 @@ def test_a_runs_state_follows_from_its_tasks(tasks: list[TaskStatus], state: Sta
 
 
 def test_only_what_is_done_lets_others_begin() -> None:
-    statuses = [PENDING, WORKING, MERGED, FAILED, DONE, LEFT_OUT, LOST, CANCELLED]
-    assert [each for each in statuses if satisfied(each)] == [MERGED, DONE, LEFT_OUT]
+    statuses = [PENDING, WORKING, MERGED, FAILED, DONE, LOST, CANCELLED]
+    assert [each for each in statuses if satisfied(each)] == [MERGED, DONE]
 
 
 def test_ended_states_are_those_that_nothing_happens_to() -> None:

@@ -142,7 +142,7 @@ class StatusAnswer(BaseModel):
     @classmethod
     def of(cls, run: RunStatus) -> Self:
         """Return the wire form."""
-        tasks = [task for task in run.tasks if task.reason is not Reason.OUT_OF_RANGE]
+        tasks = run.tasks
         return cls(
             execution_id=run.execution_id,
             status=run.status,

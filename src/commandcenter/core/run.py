@@ -47,7 +47,6 @@ class Reason(StrEnum):
     ALREADY_DONE = "already-done"
     DONE_IN_PLAN = "done-in-plan"
     DEPENDENCY = "dependency"
-    OUT_OF_RANGE = "out-of-range"
     AGENT = "agent"
     CHECKS = "checks"
     NOTHING_CHANGED = "nothing-changed"
@@ -230,10 +229,7 @@ def satisfied(status: TaskStatus) -> bool:
     """Say whether tasks that wait for this one may start."""
     if status.state is State.COMPLETED:
         return True
-    return status.state is State.SKIPPED and status.reason in (
-        Reason.DONE_IN_PLAN,
-        Reason.OUT_OF_RANGE,
-    )
+    return status.state is State.SKIPPED and status.reason is Reason.DONE_IN_PLAN
 
 
 def overall(states: Iterable[TaskStatus]) -> State:

@@ -89,7 +89,7 @@ class Job:
 
     @property
     def mode(self) -> str:
-        """Return the kind of workspace: the batch's, if the plan says one, else the run's."""
+        """Return the kind of workspace that the run uses."""
         return self.run.mode
 
     @property
