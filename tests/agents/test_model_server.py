@@ -66,7 +66,7 @@ def test_a_scenario_can_match_the_system_prompt() -> None:
 
 
 def test_operations_become_calls_of_the_agents_tools_with_full_paths() -> None:
-    system = "# Environment\n - Primary working directory: /work\n - Is a git repository: true"
+    system = "# Environment\n - Primary working directory: /project\n - Is a git repository: true"
     asked = Anthropic().read(body(user("x"), system=system))
     operations: list[dict[str, Any]] = [
         {"write": {"path": "a.txt", "content": "hi"}},
@@ -79,9 +79,9 @@ def test_operations_become_calls_of_the_agents_tools_with_full_paths() -> None:
     calls = [tool_call(operation, asked) for operation in operations]
 
     assert [(call.tool, dict(call.arguments)) for call in calls] == [
-        ("Write", {"file_path": "/work/a.txt", "content": "hi"}),
+        ("Write", {"file_path": "/project/a.txt", "content": "hi"}),
         ("Edit", {"file_path": "/etc/x", "old_string": "a", "new_string": "b"}),
-        ("Read", {"file_path": "/work/b.txt"}),
+        ("Read", {"file_path": "/project/b.txt"}),
         ("Bash", {"command": "make", "description": "run"}),
         ("Odd", {"x": 1}),
     ]

@@ -19,6 +19,7 @@ from commandcenter.core.errors import WorkspaceError
 from commandcenter.core.workspace import (
     CHANNEL,
     HOME,
+    WORK,
     Command,
     Completed,
     Contents,
@@ -37,7 +38,7 @@ Rung = Literal["overlay", "checkout"]
 RESULT_BYTES_MAX = 256 * 2**10
 _RUN_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
 _PROBE = Command(
-    ("sh", "-c", 'echo it works > /work/probe && [ "$(id -u)" = 1000 ]'),
+    ("sh", "-c", f'echo it works > {WORK}/probe && [ "$(id -u)" = 1000 ]'),
     timeout_s=20,
 )
 _HINT = (
