@@ -54,6 +54,9 @@ class MemoryService:
     async def runs(self) -> Sequence[RunStatus]:
         return [await self.run(RUN)] if self.tasks else []
 
+    async def ended(self, execution_id: str) -> bool:
+        return (await self.run(execution_id)).ended_ms > 0
+
     async def run(self, execution_id: str) -> RunStatus:
         if self.failure:
             raise self.failure

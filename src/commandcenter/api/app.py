@@ -154,7 +154,7 @@ def _watching(service: Service) -> APIRouter:
 
         The stream ends with the run; 204 answers whoever comes back after that.
         """
-        await service.run(execution_id)
+        await service.ended(execution_id)  # or it is not found
         if last_event_id is not None and last_event_id.isdecimal():
             after = int(last_event_id)
         if format == "json" or (format is None and _wants_json(request)):

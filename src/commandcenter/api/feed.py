@@ -28,8 +28,7 @@ async def sse(service: Service, run: str, *, after: int) -> AsyncIterator[str]:
 
 async def over(service: Service, run: str, *, after: int) -> bool:
     """Say whether the run has ended and nothing happened after this position."""
-    status = await service.run(run)
-    return status.ended_ms > 0 and not await service.events(run, after=after, limit=1)
+    return await service.ended(run) and not await service.events(run, after=after, limit=1)
 
 
 async def page(

@@ -34,6 +34,9 @@ class Service(Protocol):
     async def run(self, execution_id: str) -> RunStatus:
         """Return one run."""
 
+    async def ended(self, execution_id: str) -> bool:
+        """Say whether a run is over; cheap, whatever its size."""
+
     async def batches(self, execution_id: str) -> Sequence[BatchStatus]:
         """Return the batches of a run, in plan order."""
 

@@ -275,6 +275,8 @@ class Service:
     def _tasks(self, session: Session, record: RunRecord) -> tuple[TaskStatus, ...]:
         tasks = tuple(
             replace(task, proposal_url=self._full(task.proposal_url))
+            if task.proposal_url.startswith("/")
+            else task
             for task in views.tasks(session, record.id)
         )
         if self._flow is not None:
@@ -284,6 +286,15 @@ class Service:
             replace(task, phase=Phase.RECOVERING) if task.state is State.IN_PROGRESS else task
             for task in tasks
         )
+
+    async def ended(self, execution_id: str) -> bool:
+        """Say whether a run is over; cheap, whatever its size.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
+        record = await self._database.transact(views.read_run, execution_id)
+        return record.ended_ms > 0
 
     async def batches(self, execution_id: str) -> Sequence[BatchStatus]:
         """Return the batches of a run with their tasks, in reading order."""
