@@ -240,6 +240,20 @@ def test_without_a_script_it_makes_what_the_task_declares(room: Room) -> None:
     assert room.files() == first
 
 
+def test_the_test_that_it_makes_fails_without_what_the_task_declares(room: Room) -> None:
+    files = [{"path": "src/hello.py"}, {"path": "tests/test_hello.py", "op": "test"}]
+    call = "import runpy; runpy.run_path('tests/test_hello.py')['test_hello']()"
+    argv = [sys.executable, "-c", call]
+
+    room.run(files=files)
+    whole = subprocess.run(argv, cwd=room.work, capture_output=True, check=False)
+    (room.work / "src/hello.py").unlink()
+    partial = subprocess.run(argv, cwd=room.work, capture_output=True, check=False)
+
+    assert whole.returncode == 0
+    assert b"AssertionError" in partial.stderr
+
+
 def test_without_a_script_feedback_still_makes_a_difference(room: Room) -> None:
     files = [{"path": "a.py", "op": "create"}]
 

@@ -354,9 +354,22 @@ def _content(task: Task, path: Path) -> str:
         return heading
     name = re.sub(r"\W", "_", path.stem)
     if name.startswith("test_") or name.endswith("_test"):
-        return f"{heading}\n\ndef test_{name.removeprefix('test_')}() -> None:\n    assert True\n"
+        return heading + _test(task, path, name.removeprefix("test_"))
     return (
         f'{heading}\n\ndef {name if name.isidentifier() else "main"}() -> str:\n    return "ok"\n'
+    )
+
+
+def _test(task: Task, path: Path, name: str) -> str:
+    """Return a test that fails when a file is missing that the task declares beside it."""
+    declared = [each["path"] for each in task.files if each.get("op") != "delete"]
+    up = len(path.parts) - 1
+    return (
+        "from pathlib import Path\n\n\n"
+        f"def test_{name}() -> None:\n"
+        f"    root = Path(__file__).parents[{up}]\n"
+        f"    missing = [name for name in {declared!r} if not (root / name).is_file()]\n"
+        "    assert missing == []\n"
     )
 
 
