@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from commandcenter.core.change import Change
 from commandcenter.core.errors import CaptureRefused
 from commandcenter.core.workspace import Contents
 from commandcenter.system.capture import capture
-from commandcenter.system.git import Git
+from commandcenter.system.git import Git, GitResult
 from commandcenter.system.vault import Identity, Vault, task_ref
 
 Shell = Callable[..., str]
@@ -239,6 +240,30 @@ async def test_the_same_files_give_the_same_commit(checkout: Stage) -> None:
     other = await checkout.capture(task_ref("r", "1.1", 2))
 
     assert other == first
+
+
+class ClockGoesBack(Git):
+    """A git on a machine whose clock goes back by a second between any two commands."""
+
+    now = 1_700_000_000
+
+    # Any: all options are passed on as they are.
+    async def run(self, *args: str | bytes, git_dir: Path | None, **options: Any) -> GitResult:
+        result = await super().run(*args, git_dir=git_dir, **options)
+        self.now -= 1
+        for pack in (git_dir or Path()).glob("objects/pack/*.pack"):
+            if pack.stat().st_mtime > self.now + 60:
+                os.utime(pack, (self.now, self.now))
+        return result
+
+
+async def test_clocks_do_not_matter(checkout: Stage, users: dict[str, str]) -> None:
+    checkout.git = ClockGoesBack(user=users)
+
+    change = await checkout.capture()
+
+    assert change.files == ("f1.txt", "f2.txt", "new/a")
+    assert await checkout.vault.fsck() == ()
 
 
 async def test_two_captures_at_once_give_one_commit(checkout: Stage) -> None:

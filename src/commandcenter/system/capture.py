@@ -97,10 +97,14 @@ async def capture(
             note = _notes(found, files, tree)
             if not files and not found.moves:
                 return _unchanged(base, tree, note)
+            blobs = _packs(annex)
             head = await _import_commit(
                 git, annex, base, found, files, _header(message, author, committer, date)
             )
-            return await _admit(vault, annex, base, head, ref, note, protect)
+            # A pack is checked against what is there already, so the contents go before the commit.
+            # Times cannot tell the order: two packs may have the same one, and clocks jump.
+            packs = (*blobs, *(pack for pack in _packs(annex) if pack not in blobs))
+            return await _admit(vault, annex, packs, base, head, ref, note, protect)
     finally:
         os.close(root)
 
@@ -108,6 +112,7 @@ async def capture(
 async def _admit(
     vault: Vault,
     annex: Path,
+    packs: Sequence[Path],
     base: str,
     head: str,
     ref: str,
@@ -118,15 +123,16 @@ async def _admit(
     if change.empty:
         return change
     _refuse_protected(change.files, protect)
-    packs = sorted(
-        (annex / "objects/pack").glob("*.pack"), key=lambda pack: pack.stat().st_mtime_ns
-    )
     await vault.admit(packs)
     if not await vault.update_refs([RefUpdate(ref, head, None)]):
         first = await vault.ref(ref)
         assert first is not None
         return await _recorded(vault, base, first)
     return change
+
+
+def _packs(annex: Path) -> tuple[Path, ...]:
+    return tuple((annex / "objects/pack").glob("*.pack"))
 
 
 async def _recorded(vault: Vault, base: str, head: str) -> Change:
