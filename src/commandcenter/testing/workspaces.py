@@ -363,14 +363,11 @@ class WorkspacesContract:
     async def test_a_daemon_neither_survives_nor_holds_up_its_command(
         self, workspace: Workspace, tmp_path: Path
     ) -> None:
-        mark = uuid.uuid4().hex
-        script = f"setsid sh -c 'sleep 20; : {mark}' & echo done"
+        mark, controls = uuid.uuid4().hex, uuid.uuid4().hex
+        script = "setsid sh -c 'echo up >&2; sleep 20; : {}' & echo done"
 
-        control = await asyncio.create_subprocess_exec("sh", "-c", script, stdout=-3)
-        await control.wait()
-        survived = processes(mark)
-        kill(mark)
-        done = await workspace.run("daemon", sh(script))
+        survived = left_behind(script.format(controls), controls)
+        done = await workspace.run("daemon", sh(script.format(mark)))
 
         assert survived > 0
         assert (done.ended, done.stdout) == (Ended.EXITED, b"done\n")
@@ -589,6 +586,22 @@ def kill(mark: str) -> None:
     for pid in _marked(mark):
         with suppress(ProcessLookupError):
             os.kill(pid, 9)
+
+
+def left_behind(script: str, mark: str) -> int:
+    """Run a script that leaves processes with `mark` behind; count and kill them.
+
+    The script says on stderr when they are there: between two programs they have no command line.
+    """
+    with subprocess.Popen(
+        ("sh", "-c", script), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as started:
+        started.wait()
+        assert started.stderr is not None
+        started.stderr.readline()
+        survived = processes(mark)
+        kill(mark)
+    return survived
 
 
 def _marked(mark: str) -> list[int]:
