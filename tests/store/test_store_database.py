@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,23 @@ def test_migrating_again_changes_nothing(engine: sa.Engine, path: Path) -> None:
     database.migrate(engine)
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT name, sql FROM sqlite_master").fetchall() == before
+
+
+def test_migrations_that_are_cut_off_leave_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "fresh.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        # In the way of the second migration, when the first one is done.
+        connection.execute("CREATE TABLE hub_pulls (mine)")
+    engine = database.open_engine(database.sqlite_url(path))
+
+    with pytest.raises(sa.exc.OperationalError, match="hub_pulls"):
+        database.migrate(engine)
+
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("hub_pulls",)]
+        connection.execute("DROP TABLE hub_pulls")
+    database.migrate(engine)
+    engine.dispose()
 
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(engine: sa.Engine) -> None:

@@ -121,29 +121,42 @@ def migrate(engine: sa.Engine) -> None:
     Raises:
         InputError: a newer version of CommandCenter made them.
     """
-    version, known = _version(engine), _known_versions()
-    if version == known[-1]:
-        return
-    if version and version not in known:
-        raise newer_record("tables")
+    with engine.connect() as connection:
+        if _is_current(connection):
+            return
+    with engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            # The driver begins no transaction for a CREATE TABLE: a crash would leave half of them.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        # Asked again: another process may have been faster.
+        if not _is_current(connection):
+            _upgrade(connection)
+
+
+def _upgrade(connection: sa.Connection) -> None:
     # Imported here, since it takes long and most starts have nothing to migrate.
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
-def _version(engine: sa.Engine) -> str:
+def _is_current(connection: sa.Connection) -> bool:
+    version, known = _version(connection), _known_versions()
+    if version and version not in known:
+        raise newer_record("tables")
+    return version == known[-1]
+
+
+def _version(connection: sa.Connection) -> str:
     """Return the migration that the tables are at, empty when there are none."""
-    with engine.connect() as connection:
-        if not sa.inspect(connection).has_table(VERSION_TABLE):
-            return ""
-        version = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
-        return str(version or "")
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
+        return ""
+    version = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+    return str(version or "")
 
 
 def _known_versions() -> list[str]:
