@@ -110,7 +110,8 @@ class Git:
         finding the repository that the user named.
 
         Raises:
-            GitError: it failed while `check` is set, ran out of time, or printed too much.
+            GitError: it failed while `check` is set, was killed, ran out of time, or printed too
+                much.
         """
         argv = [os.fsdecode(part) for part in args]
         base = await self._network_environment() if network else self._isolated_environment()
@@ -202,7 +203,8 @@ class Git:
         except (process.OutOfTime, process.TooMuchOutput) as error:
             raise GitError(f"`{_shown(args)}` was ended: {error.message}") from error
         result = GitResult(finished.exit_code, finished.stdout, finished.stderr)
-        if check and result.exit_code != 0:
+        # Ended by a signal: what it would have said is unknown, so it is never taken for an answer.
+        if result.exit_code < 0 or (check and result.exit_code != 0):
             raise _failure(args, result)
         return result
 

@@ -31,12 +31,13 @@ CHUNK_BYTES = 1 << 18
 TICK_S = 0.05
 """How often a command that must end is looked at."""
 
-EXITED, TIMED_OUT, IDLE, OUTPUT_LIMIT, STOPPED, FAILED = (
+EXITED, TIMED_OUT, IDLE, OUTPUT_LIMIT, STOPPED, LOST, FAILED = (
     "exited",
     "timed_out",
     "idle",
     "output_limit",
     "stopped",
+    "lost",
     "failed",
 )
 """How it ended: the values of `core.workspace.Ended`, and `failed`: it never started."""
@@ -135,13 +136,20 @@ class Supervisor:
     def outcome(self) -> dict[str, object]:
         """Return what exit.json says."""
         if not self.why:
-            self.why = EXITED if self.exit_code is not None else FAILED
+            self.why = self._by_itself()
         return {
             "ended": self.why,
             "exit_code": _signed(self.exit_code) if self.why == EXITED else None,
             "duration_s": time.monotonic() - self.started,
             "problem": self.problem,
         }
+
+    def _by_itself(self) -> str:
+        """Return how it ended when it was not us who ended it."""
+        if self.exit_code is not None:
+            return EXITED
+        killed = self.bwrap_status is not None and os.WIFSIGNALED(self.bwrap_status)
+        return LOST if killed and self.init is not None else FAILED
 
     def _watch(self, descriptor: int, reader: Any) -> None:
         os.set_blocking(descriptor, False)

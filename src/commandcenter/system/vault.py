@@ -203,7 +203,7 @@ class Vault:
             GitError: the upstream did not answer, or has no such branch.
         """
         await self.check_branch(branch)
-        async with self._writing:
+        async with self._alone():
             try:
                 await self._fetch(f"+refs/heads/{branch}:refs/upstream/heads/{branch}")
             except GitError as error:
@@ -227,13 +227,13 @@ class Vault:
 
     async def unpin(self, key: str) -> None:
         """Keep it no longer; a key without a pin is fine."""
-        async with self._writing:
+        async with self._alone():
             await self._run("update-ref", "-d", f"refs/cc/keep/{_path(key)}")
 
     async def update_refs(self, updates: Sequence[RefUpdate]) -> bool:
         """Make all updates in one transaction; say no, and make none, if one expectation fails."""
         script = b"".join([b"start\0", *map(_instruction, updates), b"prepare\0", b"commit\0"])
-        async with self._writing:
+        async with self._alone():
             result = await self._run("update-ref", "-z", "--stdin", stdin=script, check=False)
             if result.exit_code == 0:
                 return True
@@ -462,7 +462,7 @@ class Vault:
 
     async def maintain(self) -> None:
         """Keep it fast. It never prunes: a workspace may read what no ref holds."""
-        async with self._writing:
+        async with self._alone():
             await self._run("commit-graph", "write", "--reachable", "--no-progress", timeout_s=3600)
             await self._run(
                 *("repack", "--geometric=2", "-d", "-q", "--write-midx"), timeout_s=3600
@@ -486,6 +486,17 @@ class Vault:
 
     # Inside
 
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Let nobody else write refs meanwhile."""
+        async with self._writing:
+            try:
+                yield
+            except GitError:
+                # A git that was killed leaves its locks, and no other one is at work here.
+                await asyncio.to_thread(_remove_locks, self.path)
+                raise
+
     async def _run(
         self,
         *args: str | bytes,
@@ -505,7 +516,7 @@ class Vault:
         return found
 
     async def _set(self, ref: str, commit: str) -> None:
-        async with self._writing:
+        async with self._alone():
             await self._run("update-ref", ref, commit)
 
     async def _create(self, draft: Path) -> None:
@@ -678,12 +689,22 @@ def _configure(repository: Path, ids: str) -> None:
 def _leftovers(repository: Path) -> Iterator[Path]:
     """Give what only a killed git leaves: locks, halves of files, and empty objects."""
     objects = repository / "objects"
-    yield from repository.glob("*.lock")
+    yield from _locks(repository)
     yield from repository.glob("gc.pid")
-    for pattern in ("*.lock", "*.keep", "tmp_*", ".tmp-*"):
+    for pattern in ("*.keep", "tmp_*", ".tmp-*"):
         yield from objects.rglob(pattern)
-    yield from (repository / "refs").rglob("*.lock")
     yield from (path for path in objects.glob("??/*") if path.stat().st_size == 0)
+
+
+def _locks(repository: Path) -> Iterator[Path]:
+    yield from repository.glob("*.lock")
+    for folder in ("objects", "refs"):
+        yield from (repository / folder).rglob("*.lock")
+
+
+def _remove_locks(repository: Path) -> None:
+    for lock in list(_locks(repository)):
+        lock.unlink(missing_ok=True)
 
 
 def _end_orphans(repository: Path) -> None:
