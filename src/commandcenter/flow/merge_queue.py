@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from commandcenter.core.attempt import after_combined_checks, after_conflict
 from commandcenter.core.check import Verdict
-from commandcenter.core.run import EventKind, Phase, Reason
+from commandcenter.core.run import Phase, Reason
 from commandcenter.flow.border import persistently, reported
 from commandcenter.flow.engine import Engine, Queue
 from commandcenter.flow.transitions import Transitions, TryKey
@@ -82,7 +82,6 @@ class _MergeFlow:
                 files = tuple(record["files"])
                 self._transitions.follow(session, key, after_conflict(files, attempt, bounds))
             case "combined":
-                facts.append(session, self._transitions.event(key, EventKind.TASK_CHECKED, record))
                 decision = after_combined_checks(Verdict.from_json(record), attempt, bounds)
                 self._transitions.follow(session, key, decision)
             case "closed":

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from sqlalchemy.orm import Session
+
+from commandcenter.core.check import Verdict
 from commandcenter.core.errors import GitError
 from commandcenter.core.forge import ProposalState
 from commandcenter.core.publication import branch_name, landing_branch, merge_message
+from commandcenter.core.run import Event, EventKind, State
 from commandcenter.stages.equipment import BOT, Equipment
 from commandcenter.stages.job import Job, Record, load
 from commandcenter.stages.verify import check_tree
+from commandcenter.store import facts, views
 from commandcenter.system.vault import Conflict, Landed, Merged, Moved, Refused, Vault
 
 MOVES_MAX = 20
@@ -59,10 +64,30 @@ async def _attempt(equipment: Equipment, vault: Vault, job: Job, tip: str) -> Re
         return {"outcome": "conflict", "files": list(merged.files)}
     if merged.tree != job.attempt.verified_tree:
         # What lands must be what was checked, and the target has moved since.
-        verdict = await check_tree(equipment, vault, job, merged.commit, tip)
+        verdict = await _combined(equipment, vault, job, merged, tip)
         if not verdict.mergeable:
             return {"outcome": "combined", **verdict.to_json()}
     return await _move(equipment, vault, job, tip, merged)
+
+
+async def _combined(
+    equipment: Equipment, vault: Vault, job: Job, merged: Merged, tip: str
+) -> Verdict:
+    """Check the merged tree, once, and record what was found before anything lands."""
+    key = (job.run.id, job.task.id, job.attempt.number)
+    last = await equipment.database.transact(views.last_event_of, *key, EventKind.TASK_CHECKED)
+    if last is not None and last.data["tree"] == merged.tree:
+        return Verdict.from_json(last.data)
+    verdict = await check_tree(equipment, vault, job, merged.commit, tip)
+    await equipment.database.transact(_record, equipment.now_ms(), job, verdict)
+    return verdict
+
+
+def _record(session: Session, now_ms: int, job: Job, verdict: Verdict) -> None:
+    if views.read_task(session, job.run.id, job.task.id).state is State.IN_PROGRESS:
+        key = (job.task.id, job.attempt.number)
+        data = verdict.to_json()
+        facts.append(session, Event(job.run.id, EventKind.TASK_CHECKED, now_ms, *key, data))
 
 
 async def _move(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commandcenter.core.check import Check, Found, Receipt, Verdict, judge
+from commandcenter.core.errors import WorkspaceError
 from commandcenter.core.plan import FileOp
 from commandcenter.core.workspace import Command, Completed, Ended
 from commandcenter.settings import ProjectCheck
@@ -110,6 +111,8 @@ async def _run(
     command = Command(("/bin/sh", "-c", check.command), timeout_s=check.timeout_s)
     async with opened as workspace:
         completed = await workspace.run("check", command)
+        if completed.ended is Ended.LOST:
+            raise WorkspaceError(f"The check `{check.name}` was killed from outside.")
         digest = await asyncio.to_thread(_digest, completed.log)
         equipment.logs.keep(job.run.id, job.task.id, job.attempt.number, purpose, completed)
     return Receipt(
