@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV := .venv/bin/uv
 BIN := .venv/bin
 
-.PHONY: setup demo test check bench lock agents clean
+.PHONY: setup demo test check bench soak lock agents clean
 
 setup: .venv/.ready
 
@@ -32,6 +32,10 @@ check: setup
 
 bench: setup
 	@$(BIN)/python -m commandcenter.testing.bench
+
+# For example: make soak SOAK="--seed 7 --only 12"
+soak: setup
+	@$(BIN)/python -m commandcenter.testing.soak $(SOAK)
 
 agents: setup
 	@$(UV) pip install --quiet --require-hashes -r requirements-agents.txt --python $(BIN)/python

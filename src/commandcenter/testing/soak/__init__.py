@@ -1,0 +1,1 @@
+"""Random schedules of crashes, cancellations, retries and concurrent runs, judged one by one."""
