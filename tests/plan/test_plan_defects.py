@@ -9,6 +9,7 @@ import pytest
 from commandcenter.core.plan import Diagnostic, Done, Edge, Mode, Plan, Why, WorkspaceMode, edges
 from commandcenter.readers import PlanSource, ReadResult, read_plan
 
+NEW_LINE = "\n"
 SAMPLES = Path(__file__).parent / "samples"
 
 
@@ -109,6 +110,56 @@ def test_all_named_dependencies_count_and_dots_at_their_end_do_not() -> None:
         f"{task('**Depends on:** Task 1.1, Task 1.2 and 1.3.', '1.4')}"
     )
     assert pairs(plan) == {("1.4", f"1.{n}", Why.EXPLICIT) for n in (1, 2, 3)}
+
+
+@pytest.mark.parametrize(
+    "above",
+    ["**Files:**\n- Create: b", "1. x\n   - y", "> quoted", "| a | b |\n|---|---|\n| 1 | 2 |"],
+    ids=["list", "nested list", "quotation", "table"],
+)
+def test_a_label_directly_below_another_block_begins_a_field(above: str) -> None:
+    plan = sound(
+        f"## Batch 1: A\n**Execution Mode:** parallel\n{task('x')}\n{task('x', '1.2')}\n"
+        f"{task(f'{above}{NEW_LINE}**Depends on:** Task 1.1', '1.3')}"
+    )
+    assert pairs(plan) == {("1.3", "1.1", Why.EXPLICIT)}
+
+
+def test_a_status_directly_below_a_list_counts() -> None:
+    plan = sound(task("**Files:**\n- Create: b\n**Status:** completed"))
+    assert plan.tasks[0].done is Done.DONE
+    assert [f.path for f in plan.tasks[0].files] == ["b"]
+
+
+def test_a_verification_directly_below_a_list_of_files_is_one() -> None:
+    plan = sound("### Task 1.1: A\n**Files:**\n- Create: a.py\n**Verification:**\n- `true`\n")
+    assert plan.tasks[0].commands == ("true",)
+    assert [f.path for f in plan.tasks[0].files] == ["a.py"]
+
+
+def test_items_below_another_label_are_no_verification() -> None:
+    body = "**Verification:**\n- `pytest -q`\n**Rollback:**\n- `git revert HEAD`\n"
+    assert sound(f"### Task 1.1: A\n{body}").tasks[0].commands == ("pytest -q",)
+
+
+def test_a_commit_message_directly_below_a_list_is_kept() -> None:
+    text = "### Task 1.1: A\n**Verification:**\n- `true`\n**Commit:** feat: x\n"
+    assert sound(text).tasks[0].commit == "feat: x"
+
+
+def test_dependencies_of_a_batch_directly_below_a_list_count() -> None:
+    text = f"## Batch 1: A\n{task('x')}\n## Batch 2: B\n- why\n**Dependencies:** None\n"
+    assert pairs(sound(text + task("x", "2.1"))) == set()
+
+
+def test_a_cell_that_begins_with_a_label_stays_in_its_table() -> None:
+    table = "Name | Value\n---|---\n**Status:** | completed\n"
+    assert sound(task(table)).tasks[0].done is Done.TODO
+
+
+def test_a_label_inside_a_list_item_is_not_used_and_told() -> None:
+    found = one(read(task("- Create: b\n  **Depends on:** Task 9.9")), "W128")
+    assert found.line == 4
 
 
 def test_none_inside_other_text_does_not_drop_the_dependency() -> None:

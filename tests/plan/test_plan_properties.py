@@ -76,6 +76,50 @@ def test_line_ends_and_a_byte_order_mark_make_no_difference(text: str) -> None:
         assert shapeless(variant.plan) == shapeless(plain.plan)
 
 
+FIELDS = st.sampled_from(
+    [
+        "**Files:**\n- Create: `a.py`\n- Modify: b.py",
+        "**File:** `c.py`",
+        "**Depends on:** Task 1.1",
+        "**Depends on:**\n1. Task 1.1",
+        "**Status:** skipped",
+        "**Implementation:**\nDo it.\n\n```python\nx = 1\n```",
+        "**Implementation:**\n- one\n  - two\n\n    deep",
+        "**Implementation:**\n> quoted",
+        "**Implementation:**\n| a | b |\n|---|---|\n| 1 | 2 |",
+        "**Verification:**\n- `pytest -q`\n- Page loads",
+        "**Verification:**\n1. `true`\n2. python a.py",
+        "**Verification:** `mypy src`",
+        "**Rollback:**\n- `git revert HEAD`",
+        "*Note:* mind the gap",
+        "**Commit:** feat: x",
+    ]
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(FIELDS, max_size=6, unique=True))
+def test_blank_lines_between_fields_make_no_difference(body: list[str]) -> None:
+    head = "### Task 1.1: A\n\n### Task 1.2: B\n\n"
+    apart, together = read(head + "\n\n".join(body)), read(head + "\n".join(body))
+    assert [(d.code, d.message) for d in together.diagnostics] == [
+        (d.code, d.message) for d in apart.diagnostics
+    ]
+    assert understood(together) == understood(apart)
+
+
+def understood(result: ReadResult) -> object:
+    """Return what was understood of the second task, without its lines."""
+    assert result.plan is not None
+    task = result.plan.tasks[1]
+    return (
+        [(f.path, f.op) for f in task.files],
+        [(v.kind, v.text) for v in task.verification],
+        [r.id for r in task.depends_on],
+        (task.done, task.commit, task.labels, task.follows_previous),
+    )
+
+
 @settings(deadline=None, max_examples=60)
 @given(documents())
 def test_there_and_back_through_json_is_the_same(text: str) -> None:

@@ -30,6 +30,7 @@ from commandcenter.readers.markdown import (
     Field,
     Line,
     fields,
+    labels_inside_items,
     parse,
     spans,
     text_lines,
@@ -171,6 +172,7 @@ class _Reading:
     def _batch(self, ordinal: int, draft: BatchDraft) -> Batch:
         found = fields(draft.body.blocks)
         self._spelling(found)
+        self._inside(draft.body.blocks)
         self._patterns(found)
         named = references([f for f in found if f.name in _DEPENDS])
         mode, workspace = self._mode([f for f in found if f.name in _MODE])
@@ -238,6 +240,7 @@ class _Reading:
     def _heading_task(self, draft: TaskDraft) -> Task:
         found = fields(draft.body.blocks, _TASK_HEADINGS)
         self._spelling(found)
+        self._inside(draft.body.blocks)
         self._patterns(found)
         named = references([f for f in found if f.name in _DEPENDS])
         self._unclear(named, f"task {draft.id}", "it waits for the task before it, too")
@@ -405,6 +408,13 @@ class _Reading:
             if near and _alike(one.name, near):
                 message = f"`{one.name}` is not a field that is known"
                 self._say("W127", message, one.line, near, "")
+
+    def _inside(self, blocks: Sequence[Block]) -> None:
+        for one in labels_inside_items(blocks):
+            if not _odd(one.name):
+                message = f"`{one.name}` stands inside a list item, so it is no field and not used"
+                hint = "write it at the margin, as far left as the list"
+                self._say("W128", message, one.line, hint, "")
 
     def _unclear(self, named: References, whose: str, effect: str) -> None:
         for piece in named.unclear:

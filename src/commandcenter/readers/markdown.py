@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_block import StateBlock
 from markdown_it.tree import SyntaxTreeNode
 from mdit_py_plugins.front_matter import front_matter_plugin
 
@@ -87,7 +88,24 @@ def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark").enable("table").use(front_matter_plugin)
     # Text is read as written, so the costly part of the parser is not needed.
     parser.core.ruler.disable(["inline"])
+    parser.block.ruler.before(
+        "paragraph", "label", _ends_what_is_above, {"alt": ["paragraph", "blockquote"]}
+    )
     return parser
+
+
+def _ends_what_is_above(state: StateBlock, line: int, _: int, silent: bool) -> bool:
+    """Say whether a line is a label outside the list item, quotation or table directly above it.
+
+    CommonMark takes it for the last words of that item unless a blank line is between them, and
+    **Depends on:** directly below a list of files would be no field.
+    """
+    if not silent:
+        return False
+    text = state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]]
+    outside = state.sCount[line] < state.blkIndent or state.parentType == "blockquote"
+    outside = outside or (state.parentType == "table" and "|" not in text)
+    return outside and label(text) is not None
 
 
 def _block(node: SyntaxTreeNode, line: int) -> Block:
@@ -126,11 +144,20 @@ def fields(blocks: Sequence[Block], headings: frozenset[str] = frozenset()) -> l
     return collector.found
 
 
+def labels_inside_items(blocks: Sequence[Block]) -> list[Field]:
+    """Return the labels further down in list items, which begin no field: they are of the item."""
+    collector = _Collector(frozenset())
+    for block in blocks:
+        collector.add(block)
+    return collector.inside
+
+
 class _Collector:
     """Cuts a run of blocks into fields."""
 
     def __init__(self, headings: frozenset[str]) -> None:
         self.found: list[Field] = []
+        self.inside: list[Field] = []
         self._headings = headings
         self._open: Field | None = None
 
@@ -182,6 +209,9 @@ class _Collector:
             for child in item.children:
                 self.add(child)
         else:
+            lines = [n for b in item.walk() if b.kind == "paragraph" for n in text_lines(b)]
+            named = ((label(line.text), line.line) for line in lines)
+            self.inside += [Field(found[0], line) for found, line in named if found]
             self._keep(item)
 
     def _keep(self, block: Block) -> None:
