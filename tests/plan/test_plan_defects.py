@@ -103,6 +103,29 @@ def test_test_colon_is_not_part_of_the_file_name() -> None:
     ]
 
 
+def test_bold_words_in_a_list_of_files_say_what_is_done_to_them() -> None:
+    body = "**Files:**\n- **Create:** `a.py`\n- *Modify:* `b.py`\n- **Test:** `tests/test_a.py`"
+    uses = sound(task(body)).tasks[0].files
+    assert [(f.op.value, f.path) for f in uses] == [
+        ("create", "a.py"),
+        ("modify", "b.py"),
+        ("test", "tests/test_a.py"),
+    ]
+
+
+def test_bold_words_in_a_list_of_checks_do_not_end_it() -> None:
+    text = "### Task 1.1: A\n\n**Verification:**\n- **Unit:** fast ones\n- `pytest -q`\n"
+    found = sound(text).tasks[0]
+    assert [v.text for v in found.verification] == ["**Unit:** fast ones", "pytest -q"]
+
+
+def test_a_list_of_fields_is_as_good_as_paragraphs() -> None:
+    body = "- **Files:** `a.py`\n- **Objective:** it works\n- **Status:** completed\n"
+    found = sound(f"### Task 1.1: A\n\n{body}").tasks[0]
+    assert [f.path for f in found.files] == ["a.py"]
+    assert found.done is Done.DONE
+
+
 def test_all_named_dependencies_count_and_dots_at_their_end_do_not() -> None:
     plan = sound(
         "## Batch 1: A\n**Execution Mode:** parallel\n"

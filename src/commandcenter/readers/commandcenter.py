@@ -170,7 +170,7 @@ class _Reading:
     # Batches
 
     def _batch(self, ordinal: int, draft: BatchDraft) -> Batch:
-        found = fields(draft.body.blocks)
+        found = fields(draft.body.blocks, begins=_begins_in_list)
         self._spelling(found)
         self._inside(draft.body.blocks)
         self._patterns(found)
@@ -238,7 +238,7 @@ class _Reading:
         return self._row_task(draft) if draft.row is not None else self._heading_task(draft)
 
     def _heading_task(self, draft: TaskDraft) -> Task:
-        found = fields(draft.body.blocks, _TASK_HEADINGS)
+        found = fields(draft.body.blocks, _TASK_HEADINGS, _begins_in_list)
         self._spelling(found)
         self._inside(draft.body.blocks)
         self._patterns(found)
@@ -363,7 +363,7 @@ class _Reading:
 
     def _batch_done(self, draft: BatchDraft) -> bool:
         if id(draft) not in self._finished:
-            status = self._status(fields(draft.body.blocks), "")
+            status = self._status(fields(draft.body.blocks, begins=_begins_in_list), "")
             above = draft.parent is not None and self._batch_done(draft.parent)
             self._finished[id(draft)] = (
                 draft.done or above if status is None else status is Done.DONE
@@ -462,6 +462,14 @@ def _message(one: Field) -> str:
             if part.kind in ("fence", "code_block", "paragraph"):
                 return part.text.strip()
     return ""
+
+
+def _begins_in_list(name: str) -> bool:
+    """Say whether an item with this label is a field even in a list that belongs to another.
+
+    **Test:** is not: in a list of files it is what is done to the file.
+    """
+    return not _odd(name) and not name.startswith("test")
 
 
 def _odd(name: str) -> bool:

@@ -6,7 +6,7 @@ Structure comes from a CommonMark parser. Expressions are used on the text of on
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -132,33 +132,43 @@ def _underlined_text(markup: str, text: str) -> bool:
     return markup in ("-", "=") and ("\n" in text or label(text) is not None)
 
 
-def fields(blocks: Sequence[Block], headings: frozenset[str] = frozenset()) -> list[Field]:
+def fields(
+    blocks: Sequence[Block],
+    headings: frozenset[str] = frozenset(),
+    begins: Callable[[str], bool] = lambda _: True,
+) -> list[Field]:
     """Return the labelled fields among these blocks, in order.
 
     A field begins with a bold or emphasised label that ends in a colon, at the start of a line of
     a paragraph or list item, or with a heading that is one of `headings`. It lasts to the next.
+    A list below a label is its own: there an item begins a field only if `begins` says so of its
+    name, and **Create:** in a list of files does not.
     """
-    collector = _Collector(headings)
-    for block in blocks:
-        collector.add(block)
-    return collector.found
+    return _collected(blocks, headings, begins).found
 
 
 def labels_inside_items(blocks: Sequence[Block]) -> list[Field]:
     """Return the labels further down in list items, which begin no field: they are of the item."""
-    collector = _Collector(frozenset())
+    return _collected(blocks, frozenset(), lambda _: True).inside
+
+
+def _collected(
+    blocks: Sequence[Block], headings: frozenset[str], begins: Callable[[str], bool]
+) -> _Collector:
+    collector = _Collector(headings, begins)
     for block in blocks:
         collector.add(block)
-    return collector.inside
+    return collector
 
 
 class _Collector:
     """Cuts a run of blocks into fields."""
 
-    def __init__(self, headings: frozenset[str]) -> None:
+    def __init__(self, headings: frozenset[str], begins: Callable[[str], bool]) -> None:
         self.found: list[Field] = []
         self.inside: list[Field] = []
         self._headings = headings
+        self._begins = begins
         self._open: Field | None = None
 
     def add(self, block: Block) -> None:
@@ -169,8 +179,9 @@ class _Collector:
             case "paragraph":
                 self._paragraph(block)
             case "bullet_list" | "ordered_list":
+                above = self._open
                 for item in block.children:
-                    self._item(item)
+                    self._item(item, above)
             case "hr":
                 self._open = None
             case _:
@@ -203,16 +214,21 @@ class _Collector:
             text = "\n".join(line.text for line in rest)
             target.blocks.append(Block(block.kind, rest[0].line, rest[-1].line, text))
 
-    def _item(self, item: Block) -> None:
+    def _item(self, item: Block, above: Field | None) -> None:
         first = item.children[0] if item.children else None
-        if first is not None and first.kind == "paragraph" and label(text_lines(first)[0].text):
+        begun = label(text_lines(first)[0].text) if first and first.kind == "paragraph" else None
+        of_list = above is not None and self._open is above
+        if begun is not None and not (of_list and not self._begins(begun[0])):
             for child in item.children:
                 self.add(child)
         else:
-            lines = [n for b in item.walk() if b.kind == "paragraph" for n in text_lines(b)]
-            named = ((label(line.text), line.line) for line in lines)
-            self.inside += [Field(found[0], line) for found, line in named if found]
+            self._inside(item)
             self._keep(item)
+
+    def _inside(self, item: Block) -> None:
+        lines = [n for b in item.walk() if b.kind == "paragraph" for n in text_lines(b)]
+        named = ((label(line.text), line.line) for line in lines if line.line > item.line)
+        self.inside += [Field(found[0], line) for found, line in named if found]
 
     def _keep(self, block: Block) -> None:
         if self._open is not None:
