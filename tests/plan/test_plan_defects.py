@@ -517,7 +517,8 @@ def test_a_whole_plan() -> None:
 
 
 def test_a_master_plan_with_phases_batches_and_tables_is_read_whole() -> None:
-    plan = sound((SAMPLES / "master_plan.md").read_text())
+    text = (SAMPLES / "master_plan.md").read_text()
+    plan = sound(text.replace("## Phase 3: Final", "## Phase 3: Final (COMPLETE)"))
     found = [(t.id, t.batch, t.done.value) for t in plan.tasks]
     assert found == [
         ("1.1", "phase-1", "done"),
@@ -531,6 +532,13 @@ def test_a_master_plan_with_phases_batches_and_tables_is_read_whole() -> None:
         ("2.1.2", "2.1.1", Why.SEQUENCE),
         ("2.2.1", "2.1.2", Why.BARRIER),
     }
+
+
+def test_a_master_plan_whose_last_phase_has_no_task_is_refused() -> None:
+    text = (SAMPLES / "master_plan.md").read_text()
+    found = one(read(text), "P018")
+    assert "Phase 3" in text.split("\n")[found.line - 3]
+    assert text.split("\n")[found.line - 1] == "### Tasks"
 
 
 def test_a_table_that_repeats_the_headings_adds_no_task() -> None:

@@ -106,13 +106,15 @@ class _Reading:
         self._said: list[Diagnostic] = []
         self._outline = outline(self._blocks, len(self._lines))
         self._ids = _ids(self._outline)
-        self._finished: dict[int, bool] = {}
+        self._states: dict[int, Done] = {}
         self._tasks = {t.id.casefold(): t.id for t in reversed(self._outline.tasks)}
 
     def result(self) -> ReadResult:
         """Return the plan and what there is to say."""
         front = self._front_matter()
-        hidden = unseen(self._blocks)
+        tasks = [t for t in self._outline.tasks if t.row is None]
+        lines = {n for t in tasks for n in range(t.line, t.end + 1)}
+        hidden = unseen(self._blocks, lines, self._tasks)
         self._said += [*self._outline.diagnostics, *front.diagnostics]
         self._said += open_fences(self._blocks, self._lines)
         if not self._outline.tasks:
@@ -123,6 +125,7 @@ class _Reading:
             return ReadResult(None, (Diagnostic("P014", message, hint="split it up"),))
         self._said += swallowed(hidden, self._seen())
         self._loose_fields()
+        self._idle_batches()
         batches = tuple(self._batch(n, d) for n, d in enumerate(self._outline.batches, 1))
         plan = Plan(
             title=self._outline.title or front.title,
@@ -166,6 +169,18 @@ class _Reading:
                 message = f"`{one.name}` stands outside any batch and is not used"
                 hint = "put it below the heading of a batch or task"
                 self._say("W122", message, one.line, hint, one.name)
+
+    def _idle_batches(self) -> None:
+        """Refuse a batch that has something to do, but no task in which it would be done."""
+        used = {id(task.batch) for task in self._outline.tasks}
+        used |= {id(batch.parent) for batch in self._outline.batches}
+        for draft in self._outline.batches:
+            if id(draft) in used or self._batch_state(draft).settled:
+                continue
+            if lines := _work(draft.body.blocks):
+                message = f"{draft.kind} {draft.number} has no task, so this would not be done"
+                hint = "write `### Task N.M: Title` above it; or **Status:** completed, if it is"
+                self._say("P018", message, lines[0], hint)
 
     # Batches
 
@@ -283,7 +298,7 @@ class _Reading:
             depends_on=self._task_references(named, draft),
             follows_previous=not named.given,
             files=tuple(uses),
-            done=Done.DONE if draft.done or self._batch_done(draft.batch) else Done.TODO,
+            done=Done.DONE if draft.done else self._batch_state(draft.batch),
             span=Span(draft.line, draft.line),
         )
 
@@ -359,16 +374,16 @@ class _Reading:
         if said is not None:
             return said
         ticked = bool(steps) and all(step.done for step in steps)
-        return Done.DONE if draft.done or ticked or self._batch_done(draft.batch) else Done.TODO
+        return Done.DONE if draft.done or ticked else self._batch_state(draft.batch)
 
-    def _batch_done(self, draft: BatchDraft) -> bool:
-        if id(draft) not in self._finished:
-            status = self._status(fields(draft.body.blocks, begins=_begins_in_list), "")
-            above = draft.parent is not None and self._batch_done(draft.parent)
-            self._finished[id(draft)] = (
-                draft.done or above if status is None else status is Done.DONE
-            )
-        return self._finished[id(draft)]
+    def _batch_state(self, draft: BatchDraft) -> Done:
+        """Return the state that a batch gives to those of its tasks that have none."""
+        if id(draft) not in self._states:
+            said = self._status(fields(draft.body.blocks, begins=_begins_in_list), "")
+            above = self._batch_state(draft.parent) if draft.parent is not None else Done.TODO
+            state = (Done.DONE if draft.done else above) if said is None else said
+            self._states[id(draft)] = state if state.settled else Done.TODO
+        return self._states[id(draft)]
 
     def _status(self, found: Sequence[Field], whose: str) -> Done | None:
         for one in found:
@@ -433,6 +448,12 @@ def _ids(found: Outline) -> Mapping[int, str]:
         id(b): f"phase-{b.number}" if mixed and b.kind == "phase" else b.number
         for b in found.batches
     }
+
+
+def _work(blocks: Sequence[Block]) -> list[int]:
+    """Return the lines of what looks like work: lists, tables, headings and fields, in order."""
+    kinds = ("bullet_list", "ordered_list", "table", "heading")
+    return sorted([b.line for b in blocks if b.kind in kinds] + [f.line for f in fields(blocks)])
 
 
 def _list_items(blocks: Sequence[Block]) -> Iterable[Block]:

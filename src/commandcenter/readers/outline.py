@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from commandcenter.core.plan import Diagnostic
+from commandcenter.readers.ids import ABOUT, NUMBER, TASK_ID, counted
 from commandcenter.readers.markdown import Block, source
 
-_ID = r"[A-Za-z]{0,3}-?\d+(?:\.\d+)*[A-Za-z]?"
 _TASK = re.compile(
-    rf"\W*?(?:\[(?P<box>[ xX])\]\s*)?Task\s*#?\s*(?P<id>{_ID})(?!\w)(?P<rest>.*)",
+    rf"\W*?(?:\[(?P<box>[ xX])\]\s*)?Task\s*#?\s*(?P<id>{TASK_ID})(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _BATCH = re.compile(
@@ -19,12 +19,25 @@ _BATCH = re.compile(
     r"(?P<id>\d+(?:\.\d+)*[A-Za-z]?|[A-Z](?=\s*[:.(–—-]|\s*$))(?!\w)(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
-_NAMELESS = re.compile(r"\W*?(?P<kind>Task|Batch)\s*#?\s*(?P<end>:.*)?", re.IGNORECASE | re.DOTALL)
-_WORDED = re.compile(r"\W*?Task\s+[\w-]+\s*:.*", re.IGNORECASE | re.DOTALL)
+_NAMELESS = re.compile(
+    r"\W*?(?P<kind>Task|Batch)\s*#?\s*(?P<end>(?::|[–—-]\s).*)?", re.IGNORECASE | re.DOTALL
+)
+_WORDED = re.compile(
+    r"\W*?(?P<kind>Task|Batch|Phase)\s+(?P<word>[A-Za-z][\w.-]*)(?P<rest>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_HEADLINE = re.compile(
+    r"list|breakdown|details?|description|index|table|tracking|template|structure|format|groups?"
+    r"|sequence|flow|execution|definitions?|priorit(?:y|ies)|goals?|context",
+    re.IGNORECASE,
+)
+"""Words after `Task` that make it a headline over tasks."""
+_NUMBERED = re.compile(r"\W*?(?P<id>\d+(?:\.\d+)+[A-Za-z]?)(?!\w)[\s:.)–—-]+\S.*", re.DOTALL)
 _SEPARATOR = re.compile(r"\s*[:.)\]–—-]")
 _DONE = re.compile(r"✅|☑|✔\ufe0f?|\((?:completed?|done)\)|\[(?:completed?|done)\]", re.IGNORECASE)
 _COUNT = re.compile(r"\(\d+ tasks?\)", re.IGNORECASE)
-_ROW_ID = re.compile(rf"[*`~]*(?:Task\s+)?(?P<id>{_ID})[*`~]*", re.IGNORECASE)
+_ROW_ID = re.compile(rf"[*`~]*(?:Task\s+)?(?P<id>{NUMBER})[*`~]*", re.IGNORECASE)
+_SUM = re.compile(r"\W*(?:total|sum|all|overall)\b.*", re.IGNORECASE)
 
 
 @dataclass
@@ -114,6 +127,7 @@ class _Cutter:
             for b in blocks
             if b.kind == "heading" and (m := _TASK.fullmatch(b.text.replace("**", "")))
         }
+        self._series = {task_id.rpartition(".")[0] for task_id in self._by_heading}
 
     def add(self, block: Block, position: int) -> None:
         """Give a block to its owner, or begin a new one."""
@@ -140,13 +154,15 @@ class _Cutter:
         elif (match := _BATCH.fullmatch(text)) and self._is_batch(match, position):
             self._begin_batch(block, match)
         else:
-            self._doubt(block, text)
+            self._doubt(block, text, position)
             self._other(block, text)
 
     def _is_batch(self, match: re.Match[str], position: int) -> bool:
         """Say whether it begins a batch; `Phase 2 Summary` does so only if it has tasks."""
-        bare = _SEPARATOR.match(match["rest"]) or not _clean(match["rest"])
-        return bool(bare) or match["kind"].casefold() == "batch" or self._holds_task(position)
+        bare = _separated(match["rest"]) or match["kind"].casefold() == "batch"
+        named = any(b.number == match["id"] for b in self.found.batches)
+        about = named or ABOUT.search(match["rest"])
+        return bare or not about or self._holds_task(position)
 
     def _holds_task(self, position: int) -> bool:
         level = self._blocks[position].level
@@ -156,7 +172,7 @@ class _Cutter:
                     return True
                 if block.level <= level:
                     return False
-            elif block.kind == "table" and _rows(block):
+            elif block.kind == "table" and task_rows(block):
                 return True
         return False
 
@@ -171,7 +187,7 @@ class _Cutter:
             block.level,
             bool(_DONE.search(match["rest"])),
             parent=self._enclosing(kind, block.level),
-            separated=bool(_SEPARATOR.match(match["rest"]) or not _clean(match["rest"])),
+            separated=_separated(match["rest"]),
         )
         if not begun.separated:
             self._say("W126", f"{kind} {begun.number} has no colon after its number", block)
@@ -239,10 +255,11 @@ class _Cutter:
 
     def _table(self, block: Block) -> bool:
         """Take the rows of a table of tasks as tasks; say whether it was one."""
-        rows = [r for r in _rows(block) if r.cells["task"].casefold() not in self._by_heading]
+        rows = [r for r in task_rows(block) if r.cells["task"].casefold() not in self._by_heading]
         if not rows:
             return False
         self._close(block.line)
+        self._nameless_rows(block)
         for row in rows:
             batch = self._home(row.block, row.cells["task"])
             status = row.cells.get("status", "")
@@ -258,15 +275,47 @@ class _Cutter:
         self._open(owner, block.end + 1)
         return True
 
-    def _doubt(self, block: Block, text: str) -> None:
+    def _nameless_rows(self, table: Block) -> None:
+        for line in [b for b in table.walk() if b.kind == "tr"][1:]:
+            first = _clean(line.children[0].text) if line.children else ""
+            if first and not _ROW_ID.fullmatch(first) and not _SUM.fullmatch(first):
+                message = "this row of a table of tasks has no number"
+                self._say("P003", message, replace(line, text=first), "write it as `1.1`")
+
+    def _doubt(self, block: Block, text: str, position: int) -> None:
         if match := _NAMELESS.fullmatch(text):
             kind = match["kind"].casefold()
             hint = f"write `{match['kind'].capitalize()} 1: Title`"
             if match["end"] or kind == "task":
                 self._say("P003", f"this {kind} has no number", block, hint)
-        elif _WORDED.fullmatch(text):
+        elif match := _WORDED.fullmatch(text):
+            self._worded(block, match, position)
+        elif (match := _NUMBERED.fullmatch(text)) and self._is_missed(block, match["id"]):
+            message = f"{match['id']} stands among tasks, but is none without the word `Task`"
+            hint = f"write `Task {match['id']}: Title`, or leave its number out"
+            self._say("P003", message, block, hint)
+
+    def _worded(self, block: Block, match: re.Match[str], position: int) -> None:
+        """Refuse `Task ten: Title` and `Batch One`; `Task list:` is a headline."""
+        kind, word, rest = match["kind"].casefold(), match["word"], match["rest"]
+        colon = rest.lstrip().startswith(":")
+        number = counted(word)
+        meant = _separated(rest) or kind == "task" if number else colon and kind != "phase"
+        about = not number and (_HEADLINE.fullmatch(word) or ABOUT.match(word))
+        if (meant and not about) or (colon and kind == "phase" and self._holds_task(position)):
+            hint = f"write `{kind.capitalize()} {number or 1}: Title`; or leave out the colon"
+            self._say("P003", f"`{word}` is no number of a {kind}", block, hint)
+        elif colon and kind == "task":
             message = "this heading looks like a task, but has no number, so it is none"
             self._say("W116", message, block, "write `Task N.M: Title`")
+
+    def _is_missed(self, block: Block, task_id: str) -> bool:
+        """Say whether a bare `1.2 Title` stands where `Task 1.2: Title` is to be expected."""
+        inside = self._task is not None and block.level > self._task.level
+        batch = self._batch if self._left is None else None
+        within = batch is not None and (batch.implied or block.level > batch.level)
+        known = task_id.casefold() in self._by_heading
+        return within and not inside and not known and task_id.rpartition(".")[0] in self._series
 
     def _say(self, code: str, message: str, block: Block, hint: str = "") -> None:
         subject = block.text.strip().split("\n")[0][:60]
@@ -287,13 +336,15 @@ class _Cutter:
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
+    """A row of a table of tasks."""
+
     block: Block
     cells: dict[str, str]
     title: str
 
 
-def _rows(table: Block) -> list[_Row]:
+def task_rows(table: Block) -> list[Row]:
     """Return the rows of a table of tasks: its first column is of ids, and is called so."""
     lines = [b for b in table.walk() if b.kind == "tr"]
     header = [cell.text.strip().casefold() for cell in lines[0].children] if lines else []
@@ -305,8 +356,13 @@ def _rows(table: Block) -> list[_Row]:
         if values and (match := _ROW_ID.fullmatch(_clean(values[0]))):
             cells = dict(zip(header[1:], values[1:], strict=False)) | {"task": match["id"]}
             if header[0] in ("task", "tasks", "task id") or "." in match["id"]:
-                found.append(_Row(line, cells, _clean(_described(cells, header, values))))
+                found.append(Row(line, cells, _clean(_described(cells, header, values))))
     return found
+
+
+def _separated(rest: str) -> bool:
+    """Say whether a title is set off from its number, or there is none."""
+    return bool(_SEPARATOR.match(rest)) or not _clean(rest)
 
 
 def _described(cells: dict[str, str], header: list[str], values: list[str]) -> str:

@@ -6,16 +6,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from commandcenter.readers.ids import NUMBER
 from commandcenter.readers.markdown import Field, Line, text_lines
 
 _NONE = re.compile(r"(none|nothing|n/?a|no dependencies|-|–|—)[.!]?", re.IGNORECASE)
 _ALL_BEFORE = re.compile(r"all (previous|preceding|earlier|prior) \w+\.?", re.IGNORECASE)
 _NOTE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]\([^()]*\)")
 _SPLIT = re.compile(r"\s*(?:,|;|&|\+|\band\b)\s*", re.IGNORECASE)
-_ID = r"[A-Za-z]{0,3}-?\d+(?:\.\d+)*[A-Za-z]?"
 _PIECE = re.compile(
-    rf"(?P<kind>tasks?|batch(?:es)?|phases?)?\s*#?\s*(?P<id>{_ID}|(?<=\s)[A-Z])"
-    rf"(?:\s*(?:-|–|—|to|through)\s*(?:(?:tasks?|batch|phase)\s+)?(?P<last>{_ID}))?"
+    rf"(?P<kind>tasks?|batch(?:es)?|phases?)?\s*#?\s*(?P<id>{NUMBER}|(?<!\w)[A-Z](?!\w))"
+    rf"(?:\s*(?:-|–|—|to|through)\s*(?:(?:tasks?|batch|phase)\s+)?(?P<last>{NUMBER}))?"
     r"(?:\s*:.*|\s+(?:complete|completed|done|merged)?)?[.!]?",
     re.IGNORECASE,
 )
