@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from commandcenter.api.app import create_api
 from commandcenter.app import running
-from commandcenter.settings import load
+from commandcenter.testing.desk import Desk
+from commandcenter.testing.judge import judge_stopped
 from commandcenter.testing.model_server import ModelServer
+from commandcenter.testing.scene import Installation, Sample
 
 REAL_KEY = "the-real-key-of-the-service"
 PLAN = """
@@ -100,32 +99,14 @@ SCENARIOS: list[dict[str, Any]] = [
 ]
 
 
-def _git(*args: str | Path) -> str:
-    done = subprocess.run(["git", *map(str, args)], capture_output=True, text=True, check=True)
-    return done.stdout
-
-
-def _repository(folder: Path) -> tuple[Path, Path]:
-    origin, clone = folder / "origin.git", folder / "clone"
-    _git("init", "--quiet", "--bare", "--initial-branch=main", origin)
-    _git("clone", "--quiet", origin, clone)
-    _git("-C", clone, "checkout", "--quiet", "-b", "main")
-    (clone / "README.md").write_text("Greetings.\n")
-    _git("-C", clone, "add", ".")
-    identity = ("-c", "user.name=User", "-c", "user.email=user@example.com")
-    _git("-C", clone, *identity, "commit", "--quiet", "-m", "Start")
-    _git("-C", clone, "push", "--quiet", "origin", "main")
-    (clone / "plan.md").write_text(PLAN)
-    return origin, clone
-
-
-async def _finished(client: httpx.AsyncClient, run: str) -> dict[str, object]:
-    async with asyncio.timeout(120):
-        while True:
-            status: dict[str, object] = (await client.get(f"/{run}/status")).json()
-            if status["completed_at"]:
-                return status
-            await client.get(f"/{run}/events", params={"format": "json", "wait": 1})
+def _installation(folder: Path, claude: Path, model_url: str) -> Installation:
+    """Make an installation whose only program is the real one, and whose provider is the fake."""
+    tools = folder / "bin"
+    tools.mkdir(parents=True)
+    (tools / "claude").symlink_to(claude)
+    installation = Installation(folder)
+    installation.config.write_text(f'[providers.anthropic]\nbase_url = "{model_url}"\n')
+    return installation
 
 
 @pytest.mark.claude
@@ -134,35 +115,30 @@ async def test_claude_code_lands_a_change_that_its_reviewer_sent_back_once(tmp_p
     claude = _claude()
     if claude is None:
         pytest.skip("there is no Claude Code CLI; `make agents` installs it")
-    origin, clone = _repository(tmp_path)
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    (tools / "claude").symlink_to(claude)
+    sample = await Sample.make(tmp_path / "sample")
     async with ModelServer(SCENARIOS) as model:
-        config = tmp_path / "config.toml"
-        config.write_text(f'[providers.anthropic]\nbase_url = "{model.url}"\n')
-        environ = {
-            "HOME": str(tmp_path),
-            "PATH": f"{tools}:/usr/bin:/bin",
-            "ANTHROPIC_API_KEY": REAL_KEY,
-            "COMMANDCENTER_DATA_DIR": str(tmp_path / "data"),
-        }
-        settings = load(environ, config=config)
-        async with (
-            running(settings, host="127.0.0.1", port=0, api=create_api) as service,
-            httpx.AsyncClient(base_url=f"{service.url}/api/v1/autonomous", timeout=60) as client,
-        ):
-            answer = await client.post("/start", json={"plan_path": str(clone / "plan.md")})
-            assert answer.status_code == 200, answer.text
-            status = await _finished(client, answer.json()["execution_id"])
-            batches = (await client.get(f"/{status['execution_id']}/batches")).json()
+        installation = _installation(tmp_path / "own", claude, model.url)
+        settings = installation.settings(
+            HOME=str(tmp_path),
+            PATH=f"{tmp_path}/own/bin:/usr/bin:/bin",
+            ANTHROPIC_API_KEY=REAL_KEY,
+        )
+        async with running(settings, host="127.0.0.1", port=0, api=create_api) as service:
+            desk = Desk(service.url, installation, tmp_path)
+            ended = await desk.run(sample, PLAN, patience_s=120)
 
-    assert status["status"] == "completed", batches
-    (task,) = batches[0]["tasks"]
+    assert ended.faults == ""
+    assert ended.ends() == {"1.1": ("completed", "merged")}
+    task = ended.tasks["1.1"]
     assert (task["attempt"], task["review"]) == (2, "approve")
     assert task["checks"]["judgement"] == "passed"
-    assert _git("-C", origin, "show", "main:greet.py") == "print('HELLO')\n"
-    assert _git("-C", origin, "branch", "--list").split() == ["*", "main"]
+    assert [each["decision"] for each in ended.data("task.reviewed", "1.1")] == [
+        "revise",
+        "approve",
+    ]
+    assert await sample.read("greet.py") == "print('HELLO')"
+    assert await sample.branches() == ("main",)
     keys = {request.headers.get("x-api-key") for request in model.requests if request.scenario}
     assert keys == {REAL_KEY}
     assert task["tokens"]["input"] >= 1000
+    assert await judge_stopped(installation) == ()
