@@ -221,6 +221,7 @@ async def test_a_checkout_that_becomes_dirty_meanwhile_is_left_alone(desk: Desk)
         await judge.over()
     ended = await desk.ended(judge)
 
+    assert ended.faults == ""
     assert set(ended.ends().values()) == {MERGED}
     assert (sample.checkout / "README.md").read_text() == mine
     assert ended.status["landed_on"] == f"commandcenter/{run}/result"

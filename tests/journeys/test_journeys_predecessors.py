@@ -54,21 +54,23 @@ async def test_a_second_plan_with_the_same_task_number_has_its_own_pull_request(
     desk: Desk,
 ) -> None:
     sample = await desk.sample()
-    runs = []
-    for name in ("one", "two"):
-        text = plan(batch(1, task("1.1", "A file", files=[f"{name}.txt"])))
-        runs.append(await desk.start(sample, text, auto_merge=False))
+    judges = [await Judge.appoint(desk.installation, sample) for _ in range(2)]
+    texts = [plan(batch(1, task("1.1", "A file", files=[f"{n}.txt"]))) for n in (1, 2)]
 
-    waiting = [
-        await desk.until(f"/{run}/tasks/1.1", lambda task: task["phase"] == "waiting")
-        for run in runs
-    ]
-    for task_ in waiting:
-        assert await sample.tip(task_["branch_name"]) == task_["commits"][0]
-    for run in runs:
-        await desk.post(f"/{run}/cancel")
-        await desk.until(f"/{run}/status", lambda status: status["completed_at"])
+    runs = [await desk.start(sample, text, auto_merge=False) for text in texts]
+    async with judges[0].watching(desk.url, runs[0]), judges[1].watching(desk.url, runs[1]):
+        waiting = [
+            await desk.until(f"/{run}/tasks/1.1", lambda task: task["phase"] == "waiting")
+            for run in runs
+        ]
+        tips = [await sample.tip(task_["branch_name"]) for task_ in waiting]
+        for run, judge in zip(runs, judges, strict=True):
+            await desk.post(f"/{run}/cancel")
+            await judge.over()
+    ended = [await desk.ended(judge) for judge in judges]
 
+    assert [each.faults for each in ended] == ["", ""]
+    assert tips == [task_["commits"][0] for task_ in waiting]
     assert len({task_["pr_number"] for task_ in waiting}) == 2
     assert await sample.branches() == ("main",)
 
@@ -129,12 +131,19 @@ async def test_a_prompt_of_many_kilobytes_reaches_the_agent(desk: Desk) -> None:
     assert ended.ends() == {"1.1": MERGED}
 
 
-@pytest.mark.parametrize("run", ["%25", "_", "exec_00000000", "..%2F"])
-async def test_a_run_has_no_wildcards_in_its_name(desk: Desk, run: str) -> None:
-    async with desk.client() as client:
-        answer = await client.get(f"/api/v1/autonomous/{run}/tasks/1.1")
+async def test_a_run_has_no_wildcards_in_its_name(desk: Desk) -> None:
+    sample = await desk.sample()
+    ended = await desk.run(sample, plan(batch(1, task("1.1", "A file", files=["a.txt"]))))
+    wild = ("%25", "exec_%25", "exec_________", "_" * 13, "..%2F", f"%2F{ended.execution_id}")
 
-    assert answer.status_code == 404
+    async with desk.client() as client:
+        path = "/api/v1/autonomous/{}/tasks/1.1"
+        real = await client.get(path.format(ended.execution_id))
+        answers = [await client.get(path.format(run)) for run in wild]
+
+    assert ended.faults == ""
+    assert real.status_code == 200
+    assert [answer.status_code for answer in answers] == [404] * len(wild)
 
 
 @pytest.mark.slow

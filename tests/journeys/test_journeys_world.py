@@ -96,11 +96,15 @@ async def test_a_target_that_is_deleted_meanwhile_fails_the_task(desk: Desk) -> 
         await sample.ask("update-ref", "-d", "refs/heads/main")
         async with asyncio.timeout(90):
             await judge.over()
+    left = await sample.branches()
+    # The judge reads what landed; the owner gives it the branch back to read from.
+    await sample.ask("update-ref", "refs/heads/main", sample.start)
+    ended = await desk.ended(judge)
 
-    (ended,) = await desk.get(f"/{run}/tasks")
-    assert ended["status"] == "failed"
-    assert "main" in ended["error"]
-    assert await sample.branches() == ("other",)
+    assert ended.faults == ""
+    assert ended.tasks["1.1"]["status"] == "failed"
+    assert "main" in ended.tasks["1.1"]["error"]
+    assert left == ("other",)
 
 
 @pytest.mark.slow

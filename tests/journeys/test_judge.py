@@ -94,7 +94,8 @@ async def test_a_foreign_file_in_a_merge_is_blamed(judge: Judge) -> None:
 async def test_a_merge_that_was_taken_back_is_blamed(judge: Judge) -> None:
     await judge.sample.ask("update-ref", "refs/heads/main", judge.sample.start)
 
-    assert await blamed(judge) == {Criterion.MERGE}
+    # It is not on the target, where the forge still says that it was merged.
+    assert await blamed(judge) == {Criterion.MERGE, Criterion.PROPOSAL}
 
 
 async def test_a_row_that_its_events_do_not_give_is_blamed(judge: Judge) -> None:
@@ -173,11 +174,12 @@ async def test_a_pin_that_is_left_is_blamed(judge: Judge) -> None:
 
 
 class _Forger(httpx.AsyncBaseTransport):
-    """Passes calls on, and changes what the service says of its tasks or pull requests."""
+    """Passes calls on, and changes what the service says in those with this ending."""
 
-    def __init__(self, url: str, ending: str, changes: dict[str, Any]) -> None:
+    def __init__(self, url: str, ending: str, inside: str, changes: dict[str, Any]) -> None:
         self._client = client_of(url)
         self._ending = ending
+        self._inside = inside
         self._changes = changes
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -185,17 +187,19 @@ class _Forger(httpx.AsyncBaseTransport):
         if not request.url.path.endswith(self._ending):
             return httpx.Response(answer.status_code, content=answer.content)
         body = answer.json()
-        for each in body[0]["tasks"] if self._ending == "batches" else [body]:
-            each |= self._changes
+        objects = body if isinstance(body, list) else [body]
+        for each in objects:
+            for changed in each[self._inside] if self._inside else [each]:
+                changed |= self._changes
         return httpx.Response(answer.status_code, json=body)
 
     async def aclose(self) -> None:
         await self._client.aclose()
 
 
-def forged(judge: Judge, ending: str, **changes: Any) -> httpx.AsyncClient:
+def forged(judge: Judge, ending: str, inside: str = "", **changes: Any) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        transport=_Forger(judge.url, ending, changes), base_url=judge.url, trust_env=False
+        transport=_Forger(judge.url, ending, inside, changes), base_url=judge.url, trust_env=False
     )
 
 
@@ -212,16 +216,49 @@ async def test_a_status_that_lies_is_blamed(judge: Judge, name: str) -> None:
     changes, criterion = LIES[name]
     liar = Judge(judge.installation, judge.sample, run=judge.run, url=judge.url)
 
-    async with forged(judge, "batches", **changes) as client:
+    async with forged(judge, "/batches", "tasks", **changes) as client:
         await liar.look(client)
 
     assert criterion in {violation.criterion for violation in liar.found()}
+
+
+SUMMARIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "more than completed": ("/status", {"tasks_completed": 2}),
+    "fewer than completed": ("/status", {"tasks_completed": 0}),
+    "one that failed": ("/status", {"tasks_failed": 1}),
+    "one that was skipped": ("/status", {"tasks_skipped": 1}),
+    "one that was cancelled": ("/status", {"tasks_cancelled": 1}),
+    "more tasks": ("/status", {"tasks_total": 2}),
+    "more batches": ("/status", {"total_batches": 2}),
+    "another batch": ("/status", {"current_batch": 2}),
+    "less progress": ("/status", {"progress": 0.5}),
+    "another state": ("/status", {"status": "in_progress"}),
+    "another state of its batch": ("/batches", {"status": "failed"}),
+}
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+async def test_a_summary_that_its_tasks_do_not_give_is_blamed(judge: Judge, name: str) -> None:
+    ending, changes = SUMMARIES[name]
+    honest = Judge(judge.installation, judge.sample, run=judge.run, url=judge.url)
+    liar = Judge(judge.installation, judge.sample, run=judge.run, url=judge.url)
+
+    async with forged(judge, f"{judge.run}{ending}") as client:
+        await honest.look(client)
+    async with forged(judge, f"{judge.run}{ending}", **changes) as client:
+        await liar.look(client)
+
+    assert honest.found() == ()
+    (violation,) = liar.found()
+    assert violation.criterion is Criterion.STATUS
+    assert next(iter(changes)) in violation.evidence
 
 
 CONTENT: dict[str, dict[str, Any]] = {
     "title": {"title": "Something else"},
     "body": {"body": None},
     "commit": {"head": {"ref": "other", "sha": "0" * 40}},
+    "target": {"base": {"ref": "other", "sha": "0" * 40}},
     "end": {"merged": False},
 }
 

@@ -189,7 +189,8 @@ class Judge:
         What can only grow is looked at after it was said; what can change is believed to be
         wrong only if the same was said before and after.
         """
-        tasks = await self._tasks(client)
+        batches = await _get(client, self._path("batches"))
+        tasks = [task for batch in batches for task in batch["tasks"]]
         status = await _get(client, self._path("status"))
         holders = self._holders()
         refs = await self._refs()
@@ -202,8 +203,10 @@ class Judge:
             if _telling(task) == _telling(later[task["task_number"]]):
                 self._check_branch(task, refs)
                 self._check_holder(task, holders)
+        for batch in batches:
+            self._compare(f"batch {batch['batch_number']}", batch, _batch_of(batch["tasks"]))
         if tasks == list(later.values()):
-            self._check_counts(status, tasks)
+            self._compare("the run", status, _run_of(tasks, ended=bool(status["completed_at"])))
             self._check_active(status, tasks)
 
     async def _tasks(self, client: httpx.AsyncClient) -> list[Json]:
@@ -260,13 +263,11 @@ class Judge:
                 f"{sorted(found)} were at work for it",
             )
 
-    def _check_counts(self, status: Json, tasks: Sequence[Json]) -> None:
-        for name in ("completed", "failed", "skipped", "cancelled"):
-            counted = sum(task["status"] == name for task in tasks)
-            if status[f"tasks_{name}"] > counted:
+    def _compare(self, what: str, said: Json, so: Json) -> None:
+        for name, value in so.items():
+            if said[name] != value:
                 self._blame(
-                    Criterion.STATUS,
-                    f"{status[f'tasks_{name}']} tasks were said to be {name}, but {counted} were",
+                    Criterion.STATUS, f"{name} of {what} was said to be {said[name]}, not {value}"
                 )
 
     def _check_active(self, status: Json, tasks: Sequence[Json]) -> None:
@@ -378,8 +379,13 @@ class Judge:
             self._blame(Criterion.STATUS, f"{task['pr_url']} answers {page.status_code}")
         planned = facts.plan.task(task["task_number"])
         files = (await self._hub(client, task, f"pulls/{number}/files")).json()
-        self._found += _judge_content(answer.json(), files, task, planned, facts.run.landed_on)
-        await self._judge_review(client, task, answer.json())
+        pull = answer.json()
+        # Truth is read from git: where it landed decides, and not what the forge says.
+        merged = task["reason"] == Reason.MERGED and await self._contains(
+            pull["base"]["ref"], task["merge_commit"]
+        )
+        self._found += _judge_content(pull, files, task, planned, facts.targets, merged=merged)
+        await self._judge_review(client, task, pull)
 
     async def _judge_review(self, client: httpx.AsyncClient, task: Json, pull: Json) -> None:
         if task["review"] in (None, "none"):
@@ -498,6 +504,12 @@ class Facts:
     tasks: tuple[TaskStatus, ...]
     events: tuple[Event, ...]
 
+    @property
+    def targets(self) -> frozenset[str]:
+        """Return the branches that its pull requests may be for: one, unless it had to move."""
+        moved = any(event.kind is EventKind.RUN_LANDING_MOVED for event in self.events)
+        return frozenset({self.run.landed_on, self.run.target} if moved else {self.run.landed_on})
+
     def of(self, task: str) -> tuple[Event, ...]:
         """Return a task's events."""
         return tuple(event for event in self.events if event.task == task)
@@ -608,15 +620,22 @@ def _in_order(events: Iterable[Event], attempt: int) -> bool:
 
 
 def _judge_content(
-    pull: Json, files: Sequence[Json], task: Json, planned: Task, landed_on: str
+    pull: Json,
+    files: Sequence[Json],
+    task: Json,
+    planned: Task,
+    targets: frozenset[str],
+    *,
+    merged: bool,
 ) -> Iterator[Violation]:
     number = pull["number"]
     wanted = {
         "title": (pull["title"], proposal_title(planned)),
         "head branch": (pull["head"]["ref"], task["branch_name"]),
         "head commit": ([pull["head"]["sha"]], task["commits"]),
-        "target": (pull["base"]["ref"], landed_on),
     }
+    if pull["base"]["ref"] not in targets:
+        yield _about(number, f"its target is {pull['base']['ref']}, not {sorted(targets)}")
     if task["status"] != State.COMPLETED:
         # A later try may have made a commit that was never proposed.
         wanted.pop("head commit")
@@ -633,15 +652,13 @@ def _judge_content(
         yield _about(number, f"it changes {sorted(changed)}, and its task names {sorted(declared)}")
     if not changed and task["reason"] == Reason.MERGED:
         yield _about(number, "it changes no file")
-    yield from _judge_end(pull, task, landed_on)
+    yield from _judge_end(pull, task, merged)
 
 
-def _judge_end(pull: Json, task: Json, landed_on: str) -> Iterator[Violation]:
+def _judge_end(pull: Json, task: Json, merged: bool) -> Iterator[Violation]:
     number = pull["number"]
-    aside = task["reason"] == Reason.MERGED and landed_on != pull["base"]["ref"]
-    merged = task["reason"] == Reason.MERGED and not aside
     if pull["merged"] != merged:
-        yield _about(number, f"merged is {pull['merged']}, and the task ended {task['reason']}")
+        yield _about(number, f"merged is {pull['merged']}, and on its target {merged}")
     is_ended = task["status"] not in (State.PENDING, State.IN_PROGRESS)
     if is_ended and pull["state"] != "closed":
         yield Violation(Criterion.LEFTOVERS, f"pull request {number} is left open")
@@ -734,6 +751,44 @@ def _vaults(installation: Installation, upstream: str = "") -> list[Path]:
 
 async def _ask(git: Git, repository: Path, *args: str) -> str:
     return (await git.run(*args, git_dir=repository)).text
+
+
+def _batch_of(tasks: Sequence[Json]) -> Json:
+    """Return what a batch must be said to be when its tasks are this."""
+    return {"status": _overall(tasks)}
+
+
+def _run_of(tasks: Sequence[Json], *, ended: bool) -> Json:
+    """Return what a run must be said to be when its tasks are this."""
+    left = [task for task in tasks if task["status"] in (State.PENDING, State.IN_PROGRESS)]
+    state = _overall(tasks)
+    cleaning = not left and not ended
+    return {
+        "status": State.IN_PROGRESS if cleaning else state,
+        "progress": (len(tasks) - len(left)) / len(tasks),
+        "current_batch": (left or tasks[-1:])[0]["batch_number"],
+        "total_batches": len({task["batch_number"] for task in tasks}),
+        "tasks_total": len(tasks),
+        **{
+            f"tasks_{name}": sum(task["status"] == name for task in tasks)
+            for name in ("completed", "failed", "skipped", "cancelled")
+        },
+    }
+
+
+def _overall(tasks: Sequence[Json]) -> State:
+    """Return the state that the states of some tasks make together, as docs/SPEC.md has it."""
+    states = {task["status"] for task in tasks}
+    good = [
+        task["status"] == State.COMPLETED or task["reason"] == Reason.DONE_IN_PLAN for task in tasks
+    ]
+    if State.PENDING in states and states <= {State.PENDING, State.SKIPPED}:
+        return State.PENDING
+    if states & {State.PENDING, State.IN_PROGRESS}:
+        return State.IN_PROGRESS
+    if State.CANCELLED in states:
+        return State.CANCELLED
+    return State.COMPLETED if all(good) else State.FAILED
 
 
 def _telling(task: Json) -> Json:
