@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from commandcenter.agents.shell import Shell
+from commandcenter.agents.shell import Shell, program
 from commandcenter.core.agent import AgentEvent, EventKind, Outcome, Profile, Prompt, Role, Usage
 from commandcenter.core.workspace import Completed, Ended
 
@@ -53,7 +53,8 @@ def test_the_command_gets_prompt_files_role_and_model() -> None:
         (0, Outcome.DONE, ""),
         (75, Outcome.TRY_AGAIN, "overloaded"),
         (1, Outcome.FAILED, "exit"),
-        (127, Outcome.FAILED, "exit"),
+        (126, Outcome.FAILED, "no_program"),
+        (127, Outcome.FAILED, "no_program"),
         (-9, Outcome.FAILED, "exit"),
     ],
 )
@@ -123,3 +124,40 @@ def test_known_lines_are_events_and_the_rest_is_log(line: bytes, event: AgentEve
 @pytest.mark.parametrize("line", [b"", b"\n", b'{"type": "usage", "input_tokens": 1}'])
 def test_nothing_worth_watching_gives_no_event(line: bytes) -> None:
     assert Shell().read(line) == ()
+
+
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        ("no-such-program", "no-such-program"),
+        ("  no-such-program --yes 'a b'", "no-such-program"),
+        ("A=1 B='x y' no-such-program", "no-such-program"),
+        ("no-such-program|cat", "no-such-program"),
+        ("no-such-program; true", "no-such-program"),
+        ("no-such-program>out.txt", "no-such-program"),
+        ("'no-such-program' x", "no-such-program"),
+        ("/opt/mine/agent.sh x", "/opt/mine/agent.sh"),
+        ("scripts/agent.sh", "scripts/agent.sh"),
+        # What cannot be told without a shell
+        ("", ""),
+        ("A=1", ""),
+        ("PATH=/x:$PATH agent", ""),
+        ("$AGENT --yes", ""),
+        ("`which agent`", ""),
+        ("~/agent", ""),
+        ("agent* x", ""),
+        ("cd src && agent", ""),
+        ("if true; then agent; fi", ""),
+        ("(agent)", ""),
+        ("{ agent; }", ""),
+        ("! agent", ""),
+        ("agent() { echo; }; agent", ""),
+        ("> out.txt agent", ""),
+        ("2>out.txt agent", ""),
+        ("# why\nagent", ""),
+        ("agent 'unclosed", ""),
+        ("'agent", ""),
+    ],
+)
+def test_the_program_that_a_command_line_surely_starts_with(command: str, found: str) -> None:
+    assert program(command) == found

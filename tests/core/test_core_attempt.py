@@ -92,6 +92,14 @@ def test_a_refused_credential_is_not_tried_again() -> None:
     assert decision.explanation.endswith(": 401")
 
 
+def test_a_program_that_is_not_there_is_not_looked_for_again() -> None:
+    worked = Worked(Outcome.FAILED, "no_program", "sh: 1: x: not found")
+    decision = given_up(after_work(worked, Attempt(1), BOUNDS))
+    assert decision.reason is Reason.AGENT
+    assert "cannot be started" in decision.explanation
+    assert decision.explanation.endswith("x: not found")
+
+
 def test_a_result_that_cannot_be_taken_goes_back_into_the_same_conversation() -> None:
     worked = Worked(Outcome.DONE, words="a link leads out", refused=True)
     attempt = again(after_work(worked, WORKING, BOUNDS)).attempt
@@ -293,7 +301,7 @@ def test_a_newer_record_is_refused_and_not_misread() -> None:
 
 # One word for each thing that can happen to a try, in the order of the stages.
 HAPPENINGS = (
-    "exit", "auth", "refused", "lost", "rate_limit", "context",
+    "exit", "auth", "no_program", "refused", "lost", "rate_limit", "context",
     "red", "red-not-run", "nothing", "done", "revise", "revise-same", "reject", "invalid",
     "conflict", "combined", "landed",
 )  # fmt: skip
@@ -303,7 +311,7 @@ def play(attempt: Attempt, happening: str, number: int) -> Next:
     """Return what follows when this happens to a try."""
     attempt = replace(attempt, base="b" * 40, session="s", tree=str(number))
     match happening:
-        case "exit" | "auth":
+        case "exit" | "auth" | "no_program":
             return after_work(Worked(Outcome.FAILED, happening), attempt, BOUNDS)
         case "refused":
             return after_work(Worked(Outcome.DONE, refused=True), attempt, BOUNDS)

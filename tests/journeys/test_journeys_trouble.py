@@ -78,6 +78,19 @@ async def test_an_agent_that_fails_once_in_any_way_is_tried_again(desk: Desk) ->
         assert f"({reason})" in failed["why"]
 
 
+async def test_a_program_that_is_missing_inside_ends_the_task_at_once(desk: Desk) -> None:
+    sample = await desk.sample()
+    text = plan(batch(1, task("1.1", "A file", files=["a.txt"])))
+
+    ended = await desk.run(sample, text, agent_command="cd . && no-such-program --yes")
+
+    assert ended.faults == ""
+    assert ended.ends() == {"1.1": ("failed", "agent")}
+    assert ended.tasks["1.1"]["attempt"] == 1
+    assert "cannot be started inside the sandbox" in ended.tasks["1.1"]["error"]
+    assert "no-such-program: not found" in ended.tasks["1.1"]["error"]
+
+
 async def test_daemons_of_an_agent_end_with_it(desk: Desk) -> None:
     sample = await desk.sample()
     script = "daemon\nrun nohup sleep 1000 >/dev/null 2>&1 &\ndaemon\nwrite a.txt\n| done"

@@ -2,13 +2,16 @@
 
 The command gets the prompt on stdin and in `$CC_PROMPT_FILE`, the same as JSON in
 `$CC_INPUT_FILE`, its role in `$CC_ROLE`, and the model gateway at `$CC_MODEL_URL`. It may leave a
-JSON object in `$CC_RESULT_FILE`. Exit code 0 is done, 75 is try again, else failed. Lines of its
+JSON object in `$CC_RESULT_FILE`. Exit code 0 is done, 75 is try again, 126 and 127 are the shell's
+own for a program that it cannot start, anything else is failed. Lines of its
 output that are JSON objects with a known `type` (`text`, `tool`, `tool_result`, `usage`,
 `result`) are events; everything else is log.
 """
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -36,6 +39,25 @@ from commandcenter.core.workspace import CHANNEL, GATEWAY_PORT, Command, Complet
 
 TRY_AGAIN_EXIT = 75
 """EX_TEMPFAIL of sysexits.h."""
+_NOT_STARTED_EXITS = (126, 127)
+"""POSIX: the shell found the program but could not start it, or did not find it."""
+_ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)=.*", re.DOTALL)
+_PLAIN_WORD = re.compile(r"[\w./+@%:,=-]+")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_OF_THE_SHELL = _words(
+    """
+    . : alias bg bind break builtin case cd chdir command continue declare dirs do done echo
+    elif else enable esac eval exec exit export false fc fg fi for function getopts hash help
+    history if in jobs kill let local logout mapfile popd printf pushd pwd read readarray readonly
+    return select set shift shopt source suspend test then time times trap true type typeset ulimit
+    umask unalias unset until wait while
+    """
+)
 _KINDS = {
     kind.value: kind
     for kind in (EventKind.TEXT, EventKind.TOOL, EventKind.TOOL_RESULT, EventKind.RESULT)
@@ -109,12 +131,39 @@ class Shell:
         )
 
 
+def program(command: str) -> str:
+    """Return the program that a command line surely starts with; empty when that is not sure.
+
+    Words of the shell itself, functions, variables, patterns and a changed PATH are not sure.
+    """
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    try:
+        for word in lexer:
+            assigned = _ASSIGNMENT.fullmatch(word)
+            if assigned is None:
+                return word if _is_program(word, lexer.get_token() or "") else ""
+            if assigned["name"] == "PATH":
+                return ""
+    except ValueError:
+        return ""
+    return ""
+
+
+def _is_program(word: str, following: str) -> bool:
+    if following.startswith("(") or (word.isdecimal() and following.startswith(("<", ">"))):
+        return False  # a function is defined, or a stream redirected
+    return bool(_PLAIN_WORD.fullmatch(word)) and word not in _OF_THE_SHELL
+
+
 _Events = Iterable[Mapping[str, Any]]  # Any: events as the program printed them
 
 
 def _exited(code: int | None, events: _Events) -> tuple[Outcome, str]:
     if code == 0:
         return Outcome.DONE, ""
+    if code in _NOT_STARTED_EXITS:
+        return Outcome.FAILED, "no_program"
     if code != TRY_AGAIN_EXIT:
         return Outcome.FAILED, "exit"
     said = [word(event, "reason") for event in events if event.get("type") == "result"]

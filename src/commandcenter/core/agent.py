@@ -109,7 +109,7 @@ class Report:
     outcome: Outcome
     reason: str = ""
     """One of: exit, timeout, idle, output, turns, rate_limit, overloaded, auth, context, api,
-    no_result, lost, stopped; empty when done."""
+    no_program, no_result, lost, stopped; empty when done."""
     text: str = ""
     """The agent's last words, or what it printed last."""
     result: Mapping[str, Any] | None = None  # Any: JSON as the agent wrote it, not yet validated

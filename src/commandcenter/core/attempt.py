@@ -170,6 +170,10 @@ def after_work(worked: Worked, attempt: Attempt, bounds: Bounds) -> Next:
     if worked.outcome is Outcome.FAILED and worked.reason == "auth":
         explanation = "the model provider refused the credential of the service; set a valid one"
         return GiveUp(Reason.AGENT, _with_words(explanation, worked.words))
+    if worked.outcome is Outcome.FAILED and worked.reason == "no_program":
+        # It would not be there in the next try either.
+        explanation = "the agent's command cannot be started inside the sandbox"
+        return GiveUp(Reason.AGENT, _with_words(explanation, worked.words))
     if worked.outcome is Outcome.FAILED:
         why = f"the agent failed ({worked.reason})"
         feedback = f"An earlier try of this task failed: {worked.reason}.\n\n{worked.words}"

@@ -159,6 +159,9 @@ class Workspaces(Protocol):
     async def probe(self) -> Strength:
         """Say what this machine can do, by really trying it once."""
 
+    def lacks(self, program: str) -> bool:
+        """Say whether commands will surely not find this program, a name or path, inside."""
+
     def open(
         self, key: WorkspaceKey, *, vault: Path, commit: str, keep: bool = False
     ) -> AbstractAsyncContextManager[Workspace]:

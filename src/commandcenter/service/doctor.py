@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from commandcenter import plugins
+from commandcenter.agents import shell
 from commandcenter.core.agent import Profile
 from commandcenter.core.errors import CommandCenterError, InputError
 from commandcenter.core.run import Finding, Health
@@ -50,15 +51,15 @@ class Doctor:
                 f"Commands cannot be isolated in mode {mode}. {problems}", hint=strength.hint
             )
         for profile in filter(None, (options.work, options.review)):
-            self._require_agent(profile)
+            self._require_agent(profile, mode)
 
     async def _strength(self, mode: str) -> Strength:
         if mode not in self._strengths or not self._strengths[mode].ok:
             self._strengths[mode] = await self._workspaces[mode].probe()
         return self._strengths[mode]
 
-    def _require_agent(self, profile: Profile) -> None:
-        finding = self._agent(profile)
+    def _require_agent(self, profile: Profile, mode: str) -> None:
+        finding = self._agent(profile, mode)
         if finding.health is Health.MISSING:
             raise InputError(f"Agent profile {finding.name}: {finding.detail}", hint=finding.hint)
 
@@ -67,7 +68,7 @@ class Doctor:
         return (
             await _guarded("git", self._git_finding),
             *[await _guarded(f"mode {mode}", self._mode(mode)) for mode in self._workspaces],
-            *[self._agent(profile) for profile in self._profiles()],
+            *[self._agent(profile, self._settings.mode) for profile in self._profiles()],
             self._disk(),
             _database(),
         )
@@ -96,7 +97,7 @@ class Doctor:
         used = [self._settings.profile(name) for name in names if name != NO_REVIEW]
         return [*used, *(each for each in self._settings.profiles if each not in used)]
 
-    def _agent(self, profile: Profile) -> Finding:
+    def _agent(self, profile: Profile, mode: str) -> Finding:
         name = f"`{profile.name}`"
         try:
             plugin = plugins.agent(profile.agent)
@@ -104,14 +105,39 @@ class Doctor:
             return Finding(name, Health.MISSING, error.message, error.hint)
         for program in filter(None, (plugin.program, *profile.programs)):
             if self._program(program) is None:
-                hint = f"install `{program}` so that it is on the PATH, or use another agent"
+                hint = (
+                    f"install `{program}` so that it is on the PATH, or use another agent: any "
+                    "command with --agent-command, or another profile with --agent"
+                )
                 return Finding(name, Health.MISSING, f"there is no program `{program}`", hint)
-        if profile.agent == "shell" and not profile.command:
-            hint = f"set `command` in [profiles.{profile.name}]"
-            return Finding(name, Health.MISSING, "the profile has no command", hint)
+        if profile.agent == "shell":
+            return self._command(name, profile, mode)
         if plugin.program == "claude":
             return self._credential(name, self._settings.providers[0])
         return Finding(name, Health.OK, f"agent {profile.agent}")
+
+    def _command(self, name: str, profile: Profile, mode: str) -> Finding:
+        if not profile.command:
+            hint = f"set `command` in [profiles.{profile.name}]"
+            return Finding(name, Health.MISSING, "the profile has no command", hint)
+        program = shell.program(profile.command)
+        given = {Path(each).name for each in profile.programs}
+        workspaces = self._workspaces.get(mode)
+        if "PATH" in profile.environment or program in given or workspaces is None:
+            return Finding(name, Health.OK, f"agent {profile.agent}")
+        if program and workspaces.lacks(program):
+            detail = f"its command starts `{program}`, which is not there in mode {mode}"
+            return Finding(name, Health.MISSING, detail, self._put_inside(program))
+        return Finding(name, Health.OK, f"agent {profile.agent}")
+
+    def _put_inside(self, program: str) -> str:
+        found = self._program(program)
+        if found is None:
+            return "check its spelling, or install it below /usr"
+        return (
+            "the sandbox has the system's programs only; to put yours inside, configure a profile: "
+            f'agent = "shell", command = "{found.name} …", programs = ["{found}"]'
+        )
 
     def _credential(self, name: str, provider: Provider) -> Finding:
         for variable in (provider.api_key_variable, provider.token_variable):

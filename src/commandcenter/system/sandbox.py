@@ -10,12 +10,12 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from commandcenter.core.workspace import GATEWAY_PORT, HOME, TOOLS, WORK, Command
+from commandcenter.core.workspace import CHANNEL, GATEWAY_PORT, HOME, TOOLS, WORK, Command
 from commandcenter.system import process, seccomp
 
 HOST_UID = 64000
@@ -35,7 +35,10 @@ _INSIDE = Path(__file__).parent / "inside"
 _LIMITS: Mapping[str, int] = MappingProxyType(
     {"RLIMIT_CORE": 0, "RLIMIT_NOFILE": 4096, "RLIMIT_FSIZE": 8 * 2**30}
 )
-_SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
+SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
+_OWN = ("/etc", "/dev", "/proc", "/run", "/vault", CHANNEL, HOME, PROGRAMS, TOOLS, WORK)
+"""Folders in which a sandbox has files of its own when a command starts."""
 _HOST_ETC = (
     "alternatives",
     "ca-certificates",
@@ -173,6 +176,23 @@ def interpreter_binds() -> tuple[Bind, ...]:
     return () if home.is_relative_to("/usr") else (Bind(home, str(home)),)
 
 
+def lacks(program: str, shared: Sequence[Path], path: Sequence[str]) -> bool:
+    """Say whether a command surely does not find `program` inside.
+
+    `shared` are host folders that it finds at their own place, `path` comes before the system's.
+    """
+    if not program.startswith("/"):
+        search = (*path, *SYSTEM_PATH)
+        # What is relative may be in the checkout, and what is not on the host only there.
+        known = "/" not in program and all(Path(folder).is_dir() for folder in path)
+        return known and shutil.which(program, path=":".join(search)) is None
+    place = Path(os.path.normpath(program))
+    if any(place.is_relative_to(own) for own in _OWN):
+        return False
+    host = (*map(Path, _SYSTEM), *(bind.source for bind in interpreter_binds()), *shared)
+    return not (any(place.is_relative_to(each) for each in host) and place.exists())
+
+
 async def find() -> tuple[Bubblewrap, ...]:
     """Return every installed bubblewrap, those that can overlay first."""
     found = [each for path, root in _candidates() if (each := await _identify(path, root))]
@@ -241,7 +261,7 @@ def _executable(bubblewrap: Bubblewrap, sources: _Sources) -> str:
 
 def _system() -> Iterable[str]:
     yield from ("--ro-bind", "/usr", "/usr")
-    for path in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64")):
+    for path in map(Path, _SYSTEM[1:]):
         if path.is_symlink():
             yield from ("--symlink", os.readlink(path), str(path))
         elif path.is_dir():
@@ -291,7 +311,7 @@ def _confinement() -> tuple[str, ...]:
 
 
 def _environment(sandbox: Sandbox, command: Command) -> Iterable[str]:
-    path = (*((f"{PROGRAMS}/bin",) if command.programs else ()), *sandbox.path, *_SYSTEM_PATH)
+    path = (*((f"{PROGRAMS}/bin",) if command.programs else ()), *sandbox.path, *SYSTEM_PATH)
     variables = {
         "PATH": ":".join(path),
         "HOME": HOME,

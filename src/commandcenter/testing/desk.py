@@ -170,11 +170,13 @@ class Host:
 
     installation: Installation
     folder: Path
+    within: tuple[str, ...] = ()
+    """A command that starts all others, such as a sandbox in which something is missing."""
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command of the installation's own."""
         options = ("--data-dir", self.installation.data_dir, "--config", self.installation.config)
-        argv = [sys.executable, "-m", "commandcenter", *map(str, options), *arguments]
+        argv = [*self.within, sys.executable, "-m", "commandcenter", *map(str, options), *arguments]
         return subprocess.Popen(
             argv,
             env=self.installation.environment(**environment),

@@ -119,6 +119,17 @@ class WorkspacesContract:
 
     # What a command finds
 
+    async def test_what_is_said_to_be_lacking_is_not_found(
+        self, workspaces: Workspaces, workspace: Workspace
+    ) -> None:
+        names = ("sh", "/bin/sh", "cat", "no-such-program", "/usr/bin/no-such", "/srv/agent", "./a")
+        lacking = [name for name in names if workspaces.lacks(name)]
+        asked = " ".join(lacking)
+        found = await workspace.run("ask", sh(f"for p in {asked}; do command -v $p; done; true"))
+
+        assert not {"sh", "/bin/sh", "cat", "./a"} & set(lacking)
+        assert found.stdout == b""
+
     async def test_a_command_finds_the_commit_and_its_end_is_told(
         self, workspace: Workspace
     ) -> None:

@@ -117,6 +117,10 @@ class Local:
                 problems.append(f"{bubblewrap.executable}, {rung}: {problem}")
         return _unfit(*problems, hint=_HINT)
 
+    def lacks(self, program: str) -> bool:
+        """Say whether commands will surely not find this program, a name or path, inside."""
+        return sandbox.lacks(program, [bind.source for bind in self._extra], self._path)
+
     @asynccontextmanager
     async def open(
         self, key: WorkspaceKey, *, vault: Path, commit: str, keep: bool = False
