@@ -255,6 +255,10 @@ def _owning(settings: Settings) -> Iterator[None]:
 def _make_data_dir(settings: Settings) -> None:
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        ignored = settings.data_dir / ".gitignore"
+        if not ignored.exists():
+            # It may be in a repository, where it is nobody's work and nobody's to commit.
+            ignored.write_text("*\n")
     except OSError as error:
         raise InputError(
             f"The data folder {settings.data_dir} cannot be made: {error.strerror}.",

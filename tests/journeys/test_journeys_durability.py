@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 from commandcenter.testing.desk import Desk, Ended, Host
 from commandcenter.testing.judge import Judge, inhabitants, judge_stopped
-from commandcenter.testing.scene import Installation, Sample, batch, plan, task
+from commandcenter.testing.scene import Installation, Sample, batch, fingerprint, plan, task
 
 MERGED = ("completed", "merged")
 
@@ -158,6 +159,48 @@ async def test_ctrl_c_ends_the_agents_and_a_service_finishes_the_run_later(
     assert (left, announced) == ({}, False)
     assert ended.faults == ""
     assert ended.ends() == {"1.1": MERGED, "1.2": MERGED}
+
+
+class Inside(Installation):
+    """An installation whose data folder is in the repository that it works on."""
+
+    @property
+    def data_dir(self) -> Path:
+        return self.folder / ".cc"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("remote", [True, False])
+async def test_a_data_folder_in_the_repository_is_in_nobodys_way(
+    tmp_path: Path, remote: bool
+) -> None:
+    sample = await Sample.make(tmp_path / "sample", remote=remote)
+    config = Installation.make(tmp_path / "own").config
+    (tmp_path / "plan.md").write_text(plan(batch(1, task("1.1", "A file", files=["a.txt"]))))
+    before = fingerprint(sample.checkout)
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, "-m", "commandcenter", "--data-dir", ".cc"]
+        return subprocess.run(
+            [*program, "--config", str(config), *arguments],
+            cwd=sample.checkout,
+            env=Installation(tmp_path / "own").environment(),
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+
+    done = await asyncio.to_thread(command, "run", str(tmp_path / "plan.md"), "--repo", ".")
+    told = await asyncio.to_thread(command, "status", "--json")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [run["landed_on"] for run in json.loads(told.stdout)] == ["main"]
+    assert "a.txt" in await sample.paths()
+    assert await sample.run("status", "--porcelain") == ""
+    after = fingerprint(sample.checkout)
+    changed = {name for name in before if before[name] != after[name]}
+    assert not remote or changed == set()
+    assert await judge_stopped(Inside(sample.checkout)) == ()
 
 
 @pytest.mark.slow

@@ -91,6 +91,20 @@ async def test_a_program_that_is_missing_inside_ends_the_task_at_once(desk: Desk
     assert "no-such-program: not found" in ended.tasks["1.1"]["error"]
 
 
+@pytest.mark.slow
+async def test_the_time_limit_of_a_plan_reaches_the_agent(desk: Desk) -> None:
+    sample = await desk.sample()
+    limits = "---\ncommandcenter: 1\ndefaults:\n  limits: {timeout: 1s}\n---\n"
+    slow = task("1.1", "Slow", files=["a.txt"], script="sleep 4\nwrite a.txt\n| too late")
+
+    ended = await desk.run(sample, limits + plan(batch(1, slow)))
+
+    assert ended.faults == ""
+    assert ended.ends() == {"1.1": ("failed", "agent")}
+    assert "the agent failed (timeout)" in ended.tasks["1.1"]["error"]
+    assert await sample.tip() == sample.start
+
+
 async def test_daemons_of_an_agent_end_with_it(desk: Desk) -> None:
     sample = await desk.sample()
     script = "daemon\nrun nohup sleep 1000 >/dev/null 2>&1 &\ndaemon\nwrite a.txt\n| done"
