@@ -40,6 +40,7 @@ class MemoryService:
     ended_ms: int = 0
     log: list[Event] = field(default_factory=list)
     files: list[Log] = field(default_factory=list)
+    scheduled: tuple[str, ...] = ("1", "2")
     submitted: list[Submission] = field(default_factory=list)
     retried: list[str | None] = field(default_factory=list)
     failure: Exception | None = None
@@ -49,7 +50,7 @@ class MemoryService:
         if self.failure:
             raise self.failure
         self.submitted.append(submission)
-        return Started(RUN, "started", (1, 2), ("task 1.2 has no verification",))
+        return Started(RUN, "started", self.scheduled, ("task 1.2 has no verification",))
 
     async def runs(self) -> Sequence[RunStatus]:
         return [await self.run(RUN)] if self.tasks else []
@@ -74,7 +75,7 @@ class MemoryService:
             landed_on="main",
             execution_mode="local",
             auto_merge=True,
-            current_batch="1",
+            current_batch=self.tasks[0].batch if self.tasks else "",
             tasks=self.tasks,
             notes=("a note",),
             started_ms=1_700_000_000_000,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import httpx
+import pytest
 
 from commandcenter.core.run import Phase, Reason, State
 
@@ -186,6 +187,36 @@ async def test_a_batch_number_reads_as_its_plan_writes_it(
     batches = (await http.get(f"{RUN}/batches")).json()
     assert [batch["batch_number"] for batch in batches] == [1.5, "late"]
     assert batches[0]["id"] == "exec_0badcafe_batch_1_5"
+
+
+NUMBERS = {
+    "1": 1,
+    "1.5": 1.5,
+    "1.10": "1.10",
+    "1.0": "1.0",
+    "01": "01",
+    "1.2.3": "1.2.3",
+    "9007199254740993": "9007199254740993",
+    "0.30000000000000001": "0.30000000000000001",
+    "phase-1": "phase-1",
+}
+
+
+@pytest.mark.parametrize("batch", NUMBERS)
+async def test_a_batch_number_that_would_read_otherwise_stays_text_everywhere(
+    http: httpx.AsyncClient, service: MemoryService, batch: str
+) -> None:
+    first, second = service.tasks
+    service.tasks = (replace(first, batch=batch), replace(second, batch=batch))
+    service.scheduled = (batch,)
+
+    started = (await http.post(f"{RUNS}/start", json={"plan_path": "p.md"})).json()
+    (told,) = (await http.get(f"{RUN}/batches")).json()
+    status = (await http.get(f"{RUN}/status")).json()
+
+    assert started["batches_scheduled"] == [NUMBERS[batch]]
+    assert (told["batch_number"], status["current_batch"]) == (NUMBERS[batch], NUMBERS[batch])
+    assert [task["batch_number"] for task in told["tasks"]] == [NUMBERS[batch]] * 2
 
 
 async def test_a_failed_task_says_why(http: httpx.AsyncClient, service: MemoryService) -> None:

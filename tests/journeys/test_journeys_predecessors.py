@@ -109,14 +109,22 @@ async def test_a_task_waits_for_the_one_it_names_even_when_that_comes_later(desk
 
 async def test_batches_with_decimals_are_batches_of_their_own(desk: Desk) -> None:
     sample = await desk.sample()
-    whole = batch(1, task("1.1", "Whole", files=["whole.txt"]))
-    half = batch(1, task("1.5.1", "Half", files=["half.txt"])).replace("Batch 1:", "Batch 1.5:")
+    judge = await Judge.appoint(desk.installation, sample)
+    batches = [
+        batch(1, task(f"{number}.1", "A file", files=[f"{number}.txt"])).replace(
+            "Batch 1:", f"Batch {number}:"
+        )
+        for number in ("1", "1.1", "1.5", "1.10")
+    ]
 
-    ended = await desk.run(sample, plan(whole, half))
+    answer = await desk.post("/start", desk.body(sample, plan(*batches)))
+    await judge.ended(desk.url, answer.json()["execution_id"])
+    ended = await desk.ended(judge)
 
     assert ended.faults == ""
     assert set(ended.ends().values()) == {MERGED}
-    assert {"whole.txt", "half.txt"} < set(await sample.paths())
+    assert answer.json()["batches_scheduled"] == [1, 1.1, 1.5, "1.10"]
+    assert [each["batch_number"] for each in ended.tasks.values()] == [1, 1.1, 1.5, "1.10"]
 
 
 async def test_a_prompt_of_many_kilobytes_reaches_the_agent(desk: Desk) -> None:

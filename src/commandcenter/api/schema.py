@@ -27,9 +27,11 @@ from commandcenter.core.run import (
 )
 
 Number = int | float | str
-"""A batch number as its plan writes it: 1, 1.5 or a name."""
+"""A batch number: 1 or 1.5, and text where a number would not be what its plan writes: `1.10`."""
 
 _TEXT_MAX = 100_000
+_WHOLE_MAX = 2**53
+"""Greater whole numbers are not exact in JavaScript."""
 
 
 def _without_nul(text: str) -> str:
@@ -94,7 +96,7 @@ class StartAnswer(BaseModel):
         return cls(
             execution_id=started.execution_id,
             status=started.status,
-            batches_scheduled=list(started.batches_scheduled),
+            batches_scheduled=[_number(batch) for batch in started.batches_scheduled],
             warnings=list(started.warnings),
         )
 
@@ -111,8 +113,7 @@ class ActiveProposal(BaseModel):
 class StatusAnswer(BaseModel):
     """A run, as far as it has come.
 
-    Counts are of the scheduled batches; tasks outside `start_batch` and `end_batch` are not in
-    them, and stand in the batches as skipped.
+    Tasks outside `start_batch` and `end_batch` are no part of it, and counted nowhere.
     """
 
     execution_id: str
@@ -414,10 +415,14 @@ def _batch_id(run: str, batch: str) -> str:
 
 
 def _number(batch: str) -> Number:
+    """Return a batch's id as a number, if that says the same in every client."""
+    if batch.isdecimal() and str(int(batch)) == batch and int(batch) <= _WHOLE_MAX:
+        return int(batch)
     whole, dot, fraction = batch.partition(".")
-    if not whole.isdecimal() or (dot and not fraction.isdecimal()):
+    if not (dot and whole.isdecimal() and fraction.isdecimal()):
         return batch
-    return float(batch) if dot else int(batch)
+    number = float(batch)
+    return number if repr(number) == batch and not number.is_integer() else batch
 
 
 def _time(at_ms: int) -> str | None:

@@ -280,7 +280,7 @@ class Started:
 
     execution_id: str
     status: str
-    batches_scheduled: tuple[int | float | str, ...]
+    batches_scheduled: tuple[str, ...]
     warnings: tuple[str, ...] = ()
 
 

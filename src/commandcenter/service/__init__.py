@@ -97,7 +97,7 @@ class Service:
         return Started(
             run.record.id,
             "started",
-            tuple(_number(batch.id) for batch in restricted.plan.batches),
+            tuple(batch.id for batch in restricted.plan.batches),
             tuple(warnings),
         )
 
@@ -481,7 +481,3 @@ def _first_status(run: str, plan: Plan, index: int) -> TaskStatus:
         reason=Reason.DONE_IN_PLAN,
         explanation=words[task.done],
     )
-
-
-def _number(batch: str) -> int | str:
-    return int(batch) if batch.isdecimal() else batch
