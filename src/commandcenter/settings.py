@@ -94,6 +94,8 @@ class Settings:
     """Host folders that every workspace sees read-only, at the same place."""
     path: tuple[str, ...] = ()
     """Added to PATH inside every workspace."""
+    configured: frozenset[str] = frozenset()
+    """Names of the profiles that the file speaks of: somebody wants them."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The service's environment; secrets are read from it by name, and never printed."""
 
@@ -168,6 +170,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
         profiles=_profiles(top.table("profiles"), defaults.profiles),
         checks=_checks(top.table("checks")),
         providers=_providers(top.table("providers"), defaults.providers),
+        configured=_configured(top.table("profiles"), roles),
         read_only=tuple(Path(item).expanduser() for item in sandbox.texts("read_only")),
         path=tuple(sandbox.texts("path")),
         forge=ForgeSettings(
@@ -231,6 +234,11 @@ def _profiles(table: _Table, defaults: tuple[Profile, ...]) -> tuple[Profile, ..
         limits.refuse_unknown()
         entry.refuse_unknown()
     return tuple(found.values())
+
+
+def _configured(profiles: _Table, roles: _Table) -> frozenset[str]:
+    named = (roles.text("work"), roles.text("review"), *profiles.names())
+    return frozenset(name for name in named if name not in ("", NO_REVIEW))
 
 
 def _checks(table: _Table) -> tuple[ProjectCheck, ...]:

@@ -148,8 +148,27 @@ async def test_the_doctor_finds_what_is_there_and_what_is_missing(settings: Sett
     assert findings["disk"].health in (Health.OK, Health.DEGRADED)
     assert "GiB free" in findings["disk"].detail
     claude = findings["`claude`"]
-    assert claude.health is Health.MISSING
-    assert claude.hint
+    assert (claude.health, bool(claude.hint)) == (Health.DEGRADED, True)
+    assert "nobody configured" in claude.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "variables"),
+    [
+        ('[roles]\nwork = "claude"\n', {}),
+        ('[profiles.claude]\nmodel = "opus"\n', {}),
+        ("", {"ANTHROPIC_API_KEY": "a-key"}),
+    ],
+)
+async def test_an_agent_that_somebody_wants_is_missing_when_its_program_is(
+    settings: Settings, tmp_path: Path, text: str, variables: dict[str, str]
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(text)
+    environ = {**settings.environ, **variables, "PATH": "/usr/bin:/bin"}
+    async with app.reading(load(environ, config=config)) as service:
+        findings = {finding.name: finding for finding in await service.doctor()}
+    assert findings["`claude`"].health is Health.MISSING
 
 
 async def test_the_doctor_looks_at_every_profile_whatever_it_says(

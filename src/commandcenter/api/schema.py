@@ -57,7 +57,9 @@ class StartRequest(BaseModel):
     start_batch: int | None = Field(None, ge=0)
     end_batch: int | None = Field(None, ge=1, description="May be past the last batch.")
     auto_merge: bool = True
-    into: Text | None = Field(None, description="Target branch.")
+    into: Text | None = Field(
+        None, description="Target branch; by default the one that is checked out."
+    )
     agent: Text | None = Field(None, description="Profile of the agent that does the work.")
     agent_command: Text | None = Field(None, description="A command line used as the agent.")
     reviewer: Text | None = Field(None, description="Profile of the reviewer, or `none`.")

@@ -37,7 +37,7 @@ _OTHERS_PAUSE_S = 1.0
 @click.option("--agent-command", help="A command line used as the agent, prompt on stdin.")
 @click.option("--reviewer", help="Profile of the reviewer, or none.")
 @click.option("--review-command", help="A command line used as the reviewer.")
-@click.option("--into", help="Branch to land on; by default the repository's default branch.")
+@click.option("--into", help="Branch to land on; by default the one that is checked out.")
 @click.option("--start-batch", type=click.IntRange(min=0), help="First batch to run.")
 @click.option("--end-batch", type=click.IntRange(min=1), help="Last batch to run.")
 @click.option("--no-merge", is_flag=True, help="Leave the pull requests open.")

@@ -259,7 +259,7 @@ class Submission:
     execution_mode: str | None = None
     """local, container or dagger; by default the plan's, else the settings'."""
     into: str | None = None
-    """Target branch; by default the upstream's default branch."""
+    """Target branch; by default the one that is checked out, or a URL's default branch."""
     start_batch: int | None = None
     end_batch: int | None = None
     auto_merge: bool = True

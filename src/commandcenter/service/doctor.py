@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from commandcenter import plugins
@@ -14,7 +15,7 @@ from commandcenter.core.agent import Profile
 from commandcenter.core.errors import CommandCenterError, InputError
 from commandcenter.core.run import Finding, Health
 from commandcenter.core.workspace import Strength, Workspaces
-from commandcenter.settings import NO_REVIEW, Provider, Settings
+from commandcenter.settings import NO_REVIEW, Settings
 from commandcenter.stages.job import Options
 from commandcenter.system.git import VERSION_MIN, Git
 
@@ -68,7 +69,7 @@ class Doctor:
         return (
             await _guarded("git", self._git_finding),
             *[await _guarded(f"mode {mode}", self._mode(mode)) for mode in self._workspaces],
-            *[self._agent(profile, self._settings.mode) for profile in self._profiles()],
+            *[self._wanted(profile) for profile in self._profiles()],
             self._disk(),
             _database(),
         )
@@ -97,6 +98,15 @@ class Doctor:
         used = [self._settings.profile(name) for name in names if name != NO_REVIEW]
         return [*used, *(each for each in self._settings.profiles if each not in used)]
 
+    def _wanted(self, profile: Profile) -> Finding:
+        """Return a finding that is no failure for an agent that nobody asked for."""
+        finding = self._agent(profile, self._settings.mode)
+        asked = profile.name in self._settings.configured or self._credential_variable()
+        if finding.health is not Health.MISSING or asked:
+            return finding
+        detail = f"{finding.detail}; nobody configured this agent"
+        return replace(finding, health=Health.DEGRADED, detail=detail)
+
     def _agent(self, profile: Profile, mode: str) -> Finding:
         name = f"`{profile.name}`"
         try:
@@ -113,7 +123,7 @@ class Doctor:
         if profile.agent == "shell":
             return self._command(name, profile, mode)
         if plugin.program == "claude":
-            return self._credential(name, self._settings.providers[0])
+            return self._credential(name)
         return Finding(name, Health.OK, f"agent {profile.agent}")
 
     def _command(self, name: str, profile: Profile, mode: str) -> Finding:
@@ -139,10 +149,16 @@ class Doctor:
             f'agent = "shell", command = "{found.name} …", programs = ["{found}"]'
         )
 
-    def _credential(self, name: str, provider: Provider) -> Finding:
-        for variable in (provider.api_key_variable, provider.token_variable):
-            if variable and self._settings.environ.get(variable):
-                return Finding(name, Health.OK, f"agent claude, credential from ${variable}")
+    def _credential_variable(self) -> str:
+        """Return the variable that holds the model's credential, or nothing."""
+        provider = self._settings.providers[0]
+        variables = (provider.api_key_variable, provider.token_variable)
+        return next((each for each in variables if self._settings.environ.get(each)), "")
+
+    def _credential(self, name: str) -> Finding:
+        provider = self._settings.providers[0]
+        if variable := self._credential_variable():
+            return Finding(name, Health.OK, f"agent claude, credential from ${variable}")
         hint = (
             f"set {provider.api_key_variable}, or {provider.token_variable} to what "
             "`claude setup-token` prints; to try without a model, use --agent-command"
