@@ -61,6 +61,11 @@ def prose(body: str) -> list[str]:
         ("go vet ./...", "go vet ./..."),
         ("./run.sh --fast", "./run.sh --fast"),
         ("[ ] `pytest -q`", "pytest -q"),
+        ('python -c "print(1)"', 'python -c "print(1)"'),
+        ('python -c "print(\\"it is\\")"', 'python -c "print(\\"it is\\")"'),
+        ("python3 -c 'assert 1 in (1, 2)'", "python3 -c 'assert 1 in (1, 2)'"),
+        ('Run: python -c "print(1)"', 'python -c "print(1)"'),
+        ("Command: pytest -q", "pytest -q"),
         # Sentences
         ("Test file exists", None),
         ("test file exists", None),
@@ -77,6 +82,9 @@ def prose(body: str) -> list[str]:
         ("pytest tests/ should pass.", None),
         ("npm run build produces dist/", None),
         ("python don't", None),
+        ('python -c "print(1)" prints 1', None),
+        ("Run: the tests", None),
+        ("Run python a.py", None),
         ("File `a.py` exists", None),
         ("`a.py` exists", None),
         ("`a.py`", None),
@@ -151,3 +159,9 @@ def test_a_command_outside_a_verification_field_is_not_run() -> None:
 def test_a_command_in_prose_is_told() -> None:
     found = read("- After `pytest -q` the report is there").diagnostics
     assert "W123" in {d.code for d in found}
+
+
+@pytest.mark.parametrize("item", ["Run python a.py", "python a.py prints 1", "cat the file"])
+def test_a_sentence_that_begins_like_a_command_is_told(item: str) -> None:
+    assert commands(f"- {item}") == []
+    assert "W123" in {d.code for d in read(f"- {item}").diagnostics}

@@ -67,7 +67,9 @@ _BARE_MAX = 2_000
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=\S*")
 _PROGRAM = re.compile(r"(\./|\.\./|[a-z0-9_.-]+/)[\w./-]+|[a-z][a-z0-9_.+-]*")
 
-_LEAD = re.compile(r"(run|execute|command|cmd|check|verify)\s*:?\s*", re.IGNORECASE)
+_LEAD = re.compile(r"^(run|execute|command|cmd|check|verify)\s*:?\s*", re.IGNORECASE)
+_TOLD = re.compile(r"^(?:run|execute|command|cmd)\s*:\s*", re.IGNORECASE)
+_IN_QUOTES = re.compile(r""" "(?:\\.|[^"\\])*" | '[^']*' """, re.VERBOSE | re.DOTALL)
 _PASSES = re.compile(
     r"""[\s,:]*(?:should\s+|must\s+|will\s+)?
     (?:pass(?:es)?|succeeds?|works?|runs?|is\s+(?:green|clean)|are\s+green|complet(?:es|e)
@@ -172,7 +174,8 @@ def _command(item: _Item) -> str | None:
         return None
     if spans(item.text):
         return _quoted(item.text)
-    return item.text.strip() if _bare(item.text.strip()) else None
+    bare = _TOLD.sub("", item.text.strip())
+    return bare if _bare(bare) else None
 
 
 def _script(text: str) -> str | None:
@@ -231,7 +234,7 @@ def _bare(text: str) -> bool:
     rest = words[1:]
     if not rest:
         return words[0] in _ALONE or words[0].startswith("./")
-    outside = re.sub(r"""(["']).*?\1""", "", text).split()[1:]
+    outside = _IN_QUOTES.sub("", text).split()[1:]
     if _sentence(outside):
         return False
     if rest[-1].endswith((".", "!", "?", ":")) and not re.search(r"/|^\.+$", rest[-1]):
@@ -264,7 +267,7 @@ def _doubts(item: _Item) -> Iterable[Diagnostic]:
         message = f"not run, since it is not only a command: {subject}"
         hint = "put the command alone in backticks to have it run"
         yield Diagnostic("W123", message, item.line, hint=hint, subject=subject)
-    elif not spans(item.text) and item.text.split(" ")[0] in _BARE:
+    elif not spans(item.text) and _LEAD.sub("", item.text, count=1).split(" ")[0] in _BARE:
         message = f"read as a sentence, not run: {subject}"
         hint = "put it in backticks if it is a command"
         yield Diagnostic("W123", message, item.line, hint=hint, subject=subject)
