@@ -14,7 +14,10 @@ _PRIVATE = {
     "XDG_DATA_HOME": ".local/share",
     "XDG_STATE_HOME": ".local/state",
 }
-_FOREIGN = ("GIT_", "COMMANDCENTER_", "ANTHROPIC_", "CLAUDE_", "GITHUB_TOKEN", "HOST", "PORT")
+_FOREIGN = (
+    *("GIT_", "COMMANDCENTER_", "ANTHROPIC_", "CLAUDE_"),
+    *("GITHUB_TOKEN", "HOST", "PORT", "DATABASE_URL"),
+)
 """Variables by which the caller's surroundings would reach into a test."""
 
 

@@ -191,6 +191,7 @@ def _default_data_dir(environ: Mapping[str, str]) -> Path:
 
 
 def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    _refuse_database(environ.get("DATABASE_URL", ""))
     if named := environ.get("COMMANDCENTER_DATA_DIR"):
         settings = replace(settings, data_dir=Path(named))
     if host := environ.get("HOST"):
@@ -203,6 +204,17 @@ def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Setting
         if profile_name != NO_REVIEW:
             settings.profile(profile_name)
     return replace(settings, data_dir=settings.data_dir.absolute())
+
+
+def _refuse_database(url: str) -> None:
+    """Refuse a database that would not be used: whoever names one expects to find runs in it."""
+    if url and not url.startswith("sqlite"):
+        # Never shown whole: it may hold a password.
+        kind = url.partition("://")[0] if "://" in url else "another"
+        raise InputError(
+            f"DATABASE_URL names a database of the kind `{kind}`; only SQLite can be used yet.",
+            hint="unset DATABASE_URL; the database is in the data folder, see --data-dir",
+        )
 
 
 def _is_address(host: str) -> bool:

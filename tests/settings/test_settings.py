@@ -193,6 +193,21 @@ def test_the_environment_wins_over_the_file(loaded: Loader) -> None:
     assert settings.data_dir == Path("/elsewhere")
 
 
+def test_a_database_that_would_not_be_used_is_refused_without_its_password(
+    loaded: Loader,
+) -> None:
+    for url in ("postgresql://me:secret@db/cc", "postgres+psycopg://me:secret@db/cc", "secret"):
+        with pytest.raises(InputError, match="DATABASE_URL") as refused:
+            loaded("", DATABASE_URL=url)
+        assert "secret" not in f"{refused.value.message} {refused.value.hint}"
+        assert "--data-dir" in refused.value.hint
+
+
+def test_a_sqlite_database_of_an_earlier_pipeline_is_no_error(loaded: Loader) -> None:
+    plain = loaded("")
+    assert loaded("", DATABASE_URL="sqlite+aiosqlite:///./cc.db").data_dir == plain.data_dir
+
+
 def test_a_machine_name_in_host_is_not_an_address(loaded: Loader) -> None:
     assert loaded("", HOST="build-7").host == "127.0.0.1"
     assert loaded("", HOST="localhost").host == "localhost"
