@@ -101,6 +101,17 @@ def test_the_service_answers_the_documented_calls_and_stops_cleanly(
     assert f"already, at {url}" in second.stderr
 
 
+def test_a_service_can_announce_itself_as_json(place: Place) -> None:
+    serving = place.start("serve", "--port", "0", "--json")
+    assert serving.stdout is not None
+    told = json.loads(serving.stdout.readline())
+    health = httpx.get(f"{told['url']}/health", timeout=60).json()
+    serving.send_signal(signal.SIGTERM)
+    serving.communicate(timeout=60)
+    assert told == {"url": told["url"], "pid": serving.pid}
+    assert (health["status"], health["pid"]) == ("healthy", serving.pid)
+
+
 def test_ctrl_c_stops_cleanly_and_the_run_goes_on_later(place: Place, until: Until) -> None:
     agent = "sleep 8; echo >hello.txt"
     running = place.start("run", "plan.md", "--repo", "project", "--agent-command", agent)

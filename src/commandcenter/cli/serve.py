@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 from functools import partial
 
 import click
@@ -19,8 +21,9 @@ from commandcenter.settings import Settings
 @click.command()
 @click.option("--host", help="Address to listen on; by default 127.0.0.1.")
 @click.option("--port", type=click.IntRange(0, 65535), help="By default 8001; 0 is any.")
+@click.option("--json", "as_json", is_flag=True, help="Announce the address as a line of JSON.")
 @invocation
-def serve(invocation: Invocation, host: str | None, port: int | None) -> int:
+def serve(invocation: Invocation, host: str | None, port: int | None, as_json: bool) -> int:
     """Serve the HTTP API, and go on with the runs that were interrupted."""
     settings = invocation.settings()
     chosen = settings.host if host is None else host
@@ -30,19 +33,22 @@ def serve(invocation: Invocation, host: str | None, port: int | None) -> int:
             hint="listen on 127.0.0.1, and reach it by ssh -L 8001:127.0.0.1:8001 THIS-MACHINE",
         )
     journal.keep(settings.data_dir)
+    at = settings.port if port is None else port
     try:
-        until_stopped(partial(_serve, settings, chosen, settings.port if port is None else port))
+        until_stopped(partial(_serve, settings, chosen, at, as_json))
     except Interrupted:
         return 0
     raise AssertionError("a service ends only when it is stopped")
 
 
-async def _serve(settings: Settings, host: str, port: int, stop: Stop) -> None:
+async def _serve(settings: Settings, host: str, port: int, as_json: bool, stop: Stop) -> None:
     from commandcenter.api.app import create_api
     from commandcenter.app import running
 
     api = partial(create_api, host=host)
     async with running(settings, host=host, port=port, api=api) as service:
         stop.listen()
-        click.echo(f"CommandCenter serves at {service.url} (Ctrl-C stops it)")
+        told = {"url": service.url, "pid": os.getpid()}
+        text = f"CommandCenter serves at {service.url} (Ctrl-C stops it)"
+        click.echo(json.dumps(told) if as_json else text)
         await asyncio.Event().wait()
