@@ -38,6 +38,9 @@ def ids(text: str) -> list[str]:
         ("* **Task 1.2** Two", "### Task 1.2: Title"),
         ("1. Task 1.2: Two", "### Task 1.2: Title"),
         ("Task 1.2: Two\n\nDo it.", "### Task 1.2: Title"),
+        ("**Acceptance Criteria:**\n- It works\n\nTask 1.2: Two", "### Task 1.2: Title"),
+        ("**Acceptance Criteria:**\n- It works\n- Task 1.2: Two", "### Task 1.2: Title"),
+        ("#### Notes\n\nNone.\n\nTask 1.2: Two", "### Task 1.2: Title"),
         ("**Task 1.2: Two**\n\nDo it.", "### Task 1.2: Title"),
         ("**Batch 2: More**\n\nDo it.", "### Batch 2: Title"),
         ("| Task | What |\n|---|---|\n| 1.2 | Two |", "`Task 1.2: Title` a heading"),
@@ -162,6 +165,7 @@ def test_harmless_prose_stays_harmless(prose: str) -> None:
         "**Implementation:**\n1. Task 7: the seventh of another list",
         "## Out of scope\n\n- Task 1.2: not now",
         "## Summary\n\nTask 1.2: dropped",
+        "**Acceptance Criteria:**\n- [ ] it is as quick as\n  Task 1.2: the one before",
         "```\n- Task 1.2: Two\n### Task 1.2: Two\n```",
     ],
 )

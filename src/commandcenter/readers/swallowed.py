@@ -29,6 +29,7 @@ _TITLE = re.compile(
 _BOX = re.compile(
     r"\s*\[[ ~/-]\]\*?\s+(?:\*\*|__)?(?P<id>\d+(?:\.\d+)+[A-Za-z]?|[A-Z]{1,3}-?\d{2,4})(?![\w-])"
 )
+_DEPENDENCIES = re.compile(r"depend|blocked by|prerequisite")
 _BROKEN = "write a blank after the `#`, at the start of a line, below a blank line"
 _PLAIN = "write `### {kind} {id}: Title`; if it is none, do not let it begin with this number"
 _ROW = "move the table above the first task of its batch, or give `Task {id}: Title` a heading"
@@ -76,30 +77,39 @@ def unseen(
         inside = block.line in tasks
         for one in _in_block(block):
             other_list = inside and one.kind == "task" and one.id.count(".") not in depths
-            spoken_of = about.others or other_list
-            plain = one.hint == _PLAIN and spoken_of
+            plain = one.hint == _PLAIN and (about.others(block, inside) or other_list)
             found.append(replace(one, certain=False) if plain else one)
-        found += _boxes(block, inside, about.others)
+        found += _boxes(block, inside, about.no_work)
         if block.kind == "table" and inside:
             found += _rows(block)
     return found
 
 
 class _About:
-    """Keeps whether the heading or label above speaks of tasks that are given elsewhere."""
+    """Keeps what the heading or label above says of the tasks that are named below it."""
 
     def __init__(self) -> None:
         self._heading: int | None = None
-        self._label = False
+        """The level of a heading below which tasks are spoken of, and not given."""
+        self._label = ""
 
     @property
-    def others(self) -> bool:
-        return self._heading is not None or self._label
+    def no_work(self) -> bool:
+        """Say whether boxes here are no tasks."""
+        return self._heading is not None or bool(ABOUT.search(self._label))
+
+    def others(self, block: Block, inside: bool) -> bool:
+        """Say whether a block names tasks that are given elsewhere.
+
+        The notes of a task end where the next one begins, heading or not.
+        """
+        dependencies = bool(_DEPENDENCIES.search(self._label)) and block.kind != "paragraph"
+        return dependencies or (self._heading is not None and not inside)
 
     def pass_by(self, block: Block) -> None:
         """Take note of a heading, or of the labels in a paragraph."""
         if block.kind == "heading":
-            self._label = False
+            self._label = ""
             given = re.match(r"\W*(Task|Batch|Phase)\b", block.text, re.IGNORECASE)
             if given or self._heading is None or block.level <= self._heading:
                 told = bool(ABOUT.search(block.text)) and not given
@@ -107,7 +117,7 @@ class _About:
         elif block.kind == "paragraph":
             for line in text_lines(block):
                 if labelled := label(line.text):
-                    self._label = bool(ABOUT.search(labelled[0]))
+                    self._label = labelled[0]
 
 
 def swallowed(found: Sequence[Unseen], seen: Seen) -> Iterator[Diagnostic]:
