@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _FILES = 50
+_FILES_A_FOLDER = 100
 _SETTINGS = ("-c", "user.name=Bench", "-c", "user.email=bench@localhost", "-c", "gc.auto=0")
 
 
@@ -45,10 +46,16 @@ def git(*words: str, folder: Path) -> None:
 
 def make_origin(folder: Path) -> Path:
     """Make a bare repository with a few files on `main`, and return its path."""
+    return make_tree(folder, _FILES)
+
+
+def make_tree(folder: Path, files: int) -> Path:
+    """Make a bare repository with so many files on `main`, and return its path."""
     work, origin = folder / "seed", folder / "origin.git"
-    (work / "src").mkdir(parents=True)
-    for number in range(_FILES):
-        (work / "src" / f"part_{number}.py").write_text(f"PART = {number}\n" * 40, "utf-8")
+    for number in range(files):
+        part = work / "src" / f"{number // _FILES_A_FOLDER}"
+        part.mkdir(parents=True, exist_ok=True)
+        (part / f"part_{number}.py").write_text(f"PART = {number}\n" * 40, "utf-8")
     git("init", "--quiet", "--bare", "--initial-branch=main", str(origin), folder=folder)
     git("init", "--quiet", "--initial-branch=main", folder=work)
     git("add", "--all", folder=work)

@@ -54,6 +54,14 @@ class BenchService:
             TooLong: it did not end within `cap_s`; it was cancelled.
         """
         before, started = processor_s(self._process.pid), time.time()
+        run = self.start(plan, repository, agent)
+        landed, ended = self._follow(run, started, cap_s)
+        self._need_success(run)
+        used = processor_s(self._process.pid) - before
+        return Measured(ended, used, landed, resident_mb(self._process.pid))
+
+    def start(self, plan: Path, repository: Path, agent: str) -> str:
+        """Start a run of a plan with a command as its agent; return its id."""
         body = {
             "plan_path": str(plan),
             "repository": str(repository),
@@ -61,11 +69,22 @@ class BenchService:
         }
         answer = self._http.post(f"{_PIPELINE}/start", json=body)
         answer.raise_for_status()
-        run = answer.json()["execution_id"]
-        landed, ended = self._follow(run, started, cap_s)
-        self._need_success(run)
-        used = processor_s(self._process.pid) - before
-        return Measured(ended, used, landed, resident_mb(self._process.pid))
+        return str(answer.json()["execution_id"])
+
+    def events(self, run: str, kind: str) -> list[float]:
+        """Return when the events of a kind happened, in seconds since 1970."""
+        told = self._ask(f"{run}/events", format="json", limit=10_000)
+        return [datetime.fromisoformat(e["at"]).timestamp() for e in told if e["kind"] == kind]
+
+    def phases(self, run: str) -> list[str]:
+        """Return the phases of the run's tasks."""
+        tasks = [task for batch in self._ask(f"{run}/batches") for task in batch["tasks"]]
+        return [str(task["phase"]) for task in tasks]
+
+    def kill(self) -> None:
+        """Kill the service as a crash would."""
+        self._process.kill()
+        self._process.wait()
 
     def _follow(self, run: str, started: float, cap_s: float) -> tuple[tuple[float, ...], float]:
         """Return when each task landed and when the run ended, after `started`."""
@@ -105,8 +124,8 @@ class BenchService:
 
 @contextmanager
 def serving(folder: Path, *, workers: int) -> Iterator[BenchService]:
-    """Run a service in `folder` until the block ends."""
-    folder.mkdir()
+    """Run a service in `folder`, which may be one's of before, until the block ends."""
+    folder.mkdir(exist_ok=True)
     config = folder / "config.toml"
     config.write_text(f"workers = {workers}\n", "utf-8")
     options = ("--config", str(config), "--data-dir", str(folder / "data"))
@@ -120,7 +139,8 @@ def serving(folder: Path, *, workers: int) -> Iterator[BenchService]:
         with httpx.Client(base_url=_url(process), timeout=120) as http:
             yield BenchService(process, http)
     finally:
-        process.send_signal(signal.SIGTERM)
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
         process.wait()
 
 
