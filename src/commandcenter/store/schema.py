@@ -103,3 +103,27 @@ events = sa.Table(
     sa.Index("cc_events_by_run", "run", "seq"),
     sqlite_autoincrement=True,
 )
+
+ledger = sa.Table(
+    "cc_ledger",
+    metadata,
+    sa.Column(
+        "seq",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("place", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("fact", sa.String(20), nullable=False),
+    # No foreign key: a run's result branch is noted before the run is stored.
+    sa.Column("run", sa.String(40), nullable=False),
+    sa.Column("task", sa.String(60), nullable=False),
+    sa.Column("commit", sa.String(64), nullable=False),
+    sa.Column("words", sa.Text, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Index("cc_ledger_by_name", "kind", "place", "name", "seq"),
+    sa.Index("cc_ledger_by_task", "run", "task"),
+    sqlite_autoincrement=True,
+)
