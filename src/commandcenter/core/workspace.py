@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -91,6 +92,21 @@ class WorkspaceKey:
     def __str__(self) -> str:
         return f"{self.run}/{self.task}/{self.attempt}/{self.purpose}"
 
+    @staticmethod
+    def parse(text: str) -> WorkspaceKey | None:
+        """Return the key that reads like this; None for any other text."""
+        run, _, rest = text.partition("/")
+        task, *numbered = rest.rsplit("/", 2)
+        if len(numbered) != 2 or not run or not task or not numbered[0].isdecimal():
+            return None
+        return WorkspaceKey(run, task, int(numbered[0]), numbered[1])
+
+
+def folder_name(key: str) -> str:
+    """Return the name of the folder that a workspace of this key lies in."""
+    # Short, because of the socket in it: the kernel takes 107 bytes at most for its path.
+    return hashlib.sha256(key.encode()).hexdigest()[:12]
+
 
 @dataclass(frozen=True)
 class Contents:
@@ -102,6 +118,24 @@ class Contents:
     """A plain checkout, or None when `upper` is given."""
     base: Path | None = None
     """With `upper`: the read-only lower tree, as checked out from the base commit."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A workspace that is there."""
+
+    path: Path
+    key: str
+    """Empty when nothing there tells it: its ledger does, by the folder's name."""
+
+
+@dataclass(frozen=True)
+class Laid:
+    """A base that is there: a commit's files, which workspaces share read-only."""
+
+    path: Path
+    used: bool
+    """Whether a workspace lies on it."""
 
 
 @dataclass(frozen=True)
@@ -175,4 +209,28 @@ class Workspaces(Protocol):
         """Stop what runs there and remove it; removing nothing is fine."""
 
     async def sweep(self, alive: frozenset[str]) -> tuple[str, ...]:
-        """Remove workspaces whose key (as a string) is not in `alive`; return their keys."""
+        """Remove workspaces whose key (as a string) is not in `alive`; return their keys.
+
+        What a crash left of the making and removing of others is removed, too.
+        """
+
+    async def existing(self) -> tuple[Found, ...]:
+        """Return the workspaces that are there."""
+
+    async def still(self, key: WorkspaceKey) -> Contents | None:
+        """Stop what runs there and return where its files lie; None when there are none."""
+
+    async def put_aside(self, key: WorkspaceKey) -> None:
+        """Stop what runs there and move it, as it is, to where it is neither opened nor swept."""
+
+    async def aside(self, key: WorkspaceKey) -> Contents | None:
+        """Return where the files lie of a workspace that was put aside, if there is one."""
+
+    async def remove_aside(self, key: WorkspaceKey) -> None:
+        """Remove a workspace that was put aside; removing nothing is fine."""
+
+    async def bases(self) -> tuple[Laid, ...]:
+        """Return the bases that are there."""
+
+    async def remove_base(self, path: Path) -> bool:
+        """Remove a base unless a workspace lies on it, also one that is just being opened."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import platform
 import re
@@ -24,8 +23,11 @@ from commandcenter.core.workspace import (
     Completed,
     Contents,
     Ended,
+    Found,
+    Laid,
     Strength,
     WorkspaceKey,
+    folder_name,
 )
 from commandcenter.system import beneath, removal, sandbox, seccomp
 from commandcenter.system.git import Git
@@ -140,22 +142,66 @@ class Local:
     async def sweep(self, alive: frozenset[str]) -> tuple[str, ...]:
         """Remove workspaces whose key (as a string) is not in `alive`; return their keys."""
         removed = []
+        names = {folder_name(key) for key in alive}
         for folder in self._existing():
             key = _key_of(folder)
-            if key not in alive:
+            # One that holds files and has lost its key may be anybody's.
+            if folder.name not in names and (key or _contents(folder) is None):
                 await self._remove(folder)
                 removed.append(key)
-        await asyncio.to_thread(self._bases.sweep, {_base_of(each) for each in self._existing()})
+        await asyncio.to_thread(self._bases.sweep, self._used_bases())
         await asyncio.to_thread(self._remove_scratch_of_others)
         return tuple(key for key in removed if key)
 
+    async def existing(self) -> tuple[Found, ...]:
+        """Return the workspaces that are there."""
+        return tuple(Found(folder, _key_of(folder)) for folder in self._existing())
+
+    async def still(self, key: WorkspaceKey) -> Contents | None:
+        """Stop what runs there and return where its files lie; None when there are none."""
+        folder = self._folder(key)
+        await _end_runs(folder)
+        return _contents(folder)
+
+    async def put_aside(self, key: WorkspaceKey) -> None:
+        """Stop what runs there and move it, as it is, to where it is neither opened nor swept."""
+        folder = self._folder(key)
+        await _end_runs(folder)
+        if folder.is_dir():
+            aside = self._aside(key)
+            aside.parent.mkdir(mode=0o700, exist_ok=True)
+            folder.rename(aside)
+
+    async def aside(self, key: WorkspaceKey) -> Contents | None:
+        """Return where the files lie of a workspace that was put aside, if there is one."""
+        return _contents(self._aside(key))
+
+    async def remove_aside(self, key: WorkspaceKey) -> None:
+        """Remove a workspace that was put aside; removing nothing is fine."""
+        await asyncio.to_thread(self._discard, self._aside(key))
+
+    async def bases(self) -> tuple[Laid, ...]:
+        """Return the bases that are there."""
+        used = self._used_bases()
+        return tuple(Laid(path, path / "tree" in used) for path in self._bases.existing())
+
+    async def remove_base(self, path: Path) -> bool:
+        """Remove a base unless a workspace lies on it, also one that is just being opened."""
+        return await self._bases.remove(path, self._used_bases)
+
     def _folder(self, key: WorkspaceKey) -> Path:
-        # Short, because of the socket in it: the kernel takes 107 bytes at most for its path. The
-        # file `key` there has the words.
-        return self._root / "ws" / hashlib.sha256(str(key).encode()).hexdigest()[:12]
+        # Its file `key` has the words.
+        return self._root / "ws" / folder_name(str(key))
+
+    def _aside(self, key: WorkspaceKey) -> Path:
+        return self._root / "aside" / folder_name(str(key))
 
     def _existing(self) -> list[Path]:
         return sorted((self._root / "ws").glob("*"))
+
+    def _used_bases(self) -> set[Path]:
+        """Return the trees that workspaces lie on; what was put aside needs its base, too."""
+        return {_base_of(each) for each in (*self._existing(), *(self._root / "aside").glob("*"))}
 
     async def _provide(self, key: WorkspaceKey, vault: Path, commit: str) -> LocalWorkspace:
         means = await self._probed()
@@ -187,8 +233,8 @@ class Local:
     ) -> tuple[Path | Overlay, Contents]:
         tree = folder / "tree"
         if rung == "overlay" and not tree.exists():
+            (folder / "base").write_text(str(self._bases.of(vault, commit).tree))
             base = await self._bases.prepare(vault, commit)
-            (folder / "base").write_text(str(base.tree))
             return _overlay(folder, base), Contents(folder / "upper", None, base.tree)
         if not tree.exists():
             await self._lay_out(folder, vault, commit)
@@ -219,8 +265,7 @@ class Local:
 
     async def _remove(self, folder: Path) -> None:
         if folder.is_dir():
-            for run in (folder / "runs").glob("*"):
-                await _stop(RunFolder(run), at_once=True)
+            await _end_runs(folder)
             await asyncio.to_thread(self._discard, folder)
 
     def _discard(self, folder: Path) -> None:
@@ -343,6 +388,11 @@ class LocalWorkspace:
             raise
 
 
+async def _end_runs(folder: Path) -> None:
+    for run in (folder / "runs").glob("*"):
+        await _stop(RunFolder(run), at_once=True)
+
+
 async def _stop(run: RunFolder, *, at_once: bool = False) -> None:
     """End what an earlier try left running there."""
     pidfd = await run.attach()
@@ -423,6 +473,18 @@ def _base_of(folder: Path) -> Path:
         return Path((folder / "base").read_text())
     except FileNotFoundError:
         return folder
+
+
+def _contents(folder: Path) -> Contents | None:
+    """Return where the files lie; None where an agent has left none."""
+    if (folder / "tree").is_dir():
+        return Contents(None, folder / "tree")
+    upper = folder / "upper"
+    with suppress(PermissionError):  # whoever locks us out has something there
+        if not upper.is_dir() or not os.listdir(upper):
+            return None
+    base = _base_of(folder)
+    return Contents(upper, None, base if base != folder else None)
 
 
 def _unfit(*problems: str, hint: str = "") -> Strength:

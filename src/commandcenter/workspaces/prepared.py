@@ -63,18 +63,27 @@ class Bases:
         self._git = git
         self._locks: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)
 
+    def of(self, vault: Path, commit: str) -> Base:
+        """Return where the base of `commit` is, or would be.
+
+        Who writes this down before `prepare` keeps `remove` from taking it away.
+        """
+        final = self._folder / vault_id(vault) / commit
+        return Base(final / "tree", final / "gitlayer")
+
     async def prepare(self, vault: Path, commit: str) -> Base:
         """Return the base of `commit`, made now if it is not there yet.
 
         Raises:
             WorkspaceError: `vault` has no such commit.
         """
-        final = self._folder / _vault_id(vault) / commit
+        base = self.of(vault, commit)
+        final = base.tree.parent
         async with self._locks[final]:
             if not final.is_dir():
                 await self._make(vault, commit, final)
             os.utime(final)
-        return Base(final / "tree", final / "gitlayer")
+        return base
 
     async def _make(self, vault: Path, commit: str, final: Path) -> None:
         final.parent.mkdir(parents=True, exist_ok=True)
@@ -100,13 +109,30 @@ class Bases:
         for unfinished in self._folder.glob("*/new-*"):
             if not _is_locked(unfinished):
                 removal.remove(unfinished)
-        for base in self._folder.glob("*/*"):
+        for base in self.existing():
             unused_s = time.time() - base.stat().st_mtime
             if unused_s > KEPT_S and base / "tree" not in used:
-                # Half a base must never be found under its name.
-                doomed = base.with_name(f"new-{uuid.uuid4().hex}")
-                base.rename(doomed)
-                removal.remove(doomed)
+                _remove(base)
+
+    def existing(self) -> list[Path]:
+        """Return the folders of the bases that are whole."""
+        return sorted(path for path in self._folder.glob("*/*") if path.name[:4] != "new-")
+
+    async def remove(self, base: Path, used: Callable[[], Collection[Path]]) -> bool:
+        """Remove a base unless it is among those `used`, asked when nobody can begin to use it."""
+        async with self._locks[base]:
+            if base / "tree" in used():
+                return False
+            if base.is_dir():
+                await asyncio.to_thread(_remove, base)
+        return True
+
+
+def _remove(base: Path) -> None:
+    # Half a base must never be found under its name.
+    doomed = base.with_name(f"new-{uuid.uuid4().hex}")
+    base.rename(doomed)
+    removal.remove(doomed)
 
 
 async def lay_out(git: Git, vault: Path, commit: str, tree: Path, git_folder: Path) -> None:
@@ -205,5 +231,6 @@ def _each(folder: Path, act: Callable[[str, int], None]) -> None:
         act(".", at)
 
 
-def _vault_id(vault: Path) -> str:
+def vault_id(vault: Path) -> str:
+    """Return the name of the folder that the bases of a vault's commits lie in."""
     return hashlib.sha256(os.fsencode(vault.resolve())).hexdigest()[:16]
