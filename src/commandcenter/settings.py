@@ -65,6 +65,16 @@ class ForgeSettings:
 
 
 @dataclass(frozen=True)
+class Keep:
+    """For how long `gc` leaves alone what it could free."""
+
+    logs_days: int = 30
+    """Logs of a run, after its end."""
+    salvage_days: int = 30
+    """Salvaged work that the target holds by now."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be configured, with sensible defaults."""
 
@@ -96,6 +106,9 @@ class Settings:
     """Added to PATH inside every workspace."""
     configured: frozenset[str] = frozenset()
     """Names of the profiles that the file speaks of: somebody wants them."""
+    disk_free_min_bytes: int | None = None
+    """Room that the data folder's disk must have for a new try; None: see `core.disk`."""
+    keep: Keep = field(default_factory=Keep)
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The service's environment; secrets are read from it by name, and never printed."""
 
@@ -149,7 +162,7 @@ def _read(path: Path) -> dict[str, Any]:  # Any: TOML, validated below
 def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -> Settings:
     top = _Table(table, str(path))
     server, roles, limits = top.table("server"), top.table("roles"), top.table("limits")
-    sandbox, forge = top.table("sandbox"), top.table("forge")
+    sandbox, forge, keep = top.table("sandbox"), top.table("forge"), top.table("keep")
     defaults = Settings(data_dir=_default_data_dir(environ))
     settings = replace(
         defaults,
@@ -171,6 +184,11 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
         checks=_checks(top.table("checks")),
         providers=_providers(top.table("providers"), defaults.providers),
         configured=_configured(top.table("profiles"), roles),
+        disk_free_min_bytes=top.optional_count("disk_free_min_bytes"),
+        keep=Keep(
+            keep.count("logs_days", defaults.keep.logs_days, least=0),
+            keep.count("salvage_days", defaults.keep.salvage_days, least=0),
+        ),
         read_only=tuple(Path(item).expanduser() for item in sandbox.texts("read_only")),
         path=tuple(sandbox.texts("path")),
         forge=ForgeSettings(
@@ -179,7 +197,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
             forge.text("github_token_variable", defaults.forge.github_token_variable),
         ),
     )
-    for each in (server, roles, limits, sandbox, forge, top):
+    for each in (server, roles, limits, sandbox, forge, keep, top):
         each.refuse_unknown()
     return settings
 
@@ -321,6 +339,11 @@ class _Table:
         if most is not None and value > most:
             raise InputError(f"{self.where}: `{name}` must be at most {most}.")
         return value
+
+    def optional_count(self, name: str) -> int | None:
+        """Return a number that may be 0, or None when it is not set."""
+        self._asked.add(name)
+        return self.count(name, 0, least=0) if name in self._content else None
 
     def number(self, name: str, default: float) -> float:
         value = self._value(name, default, (int, float))

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from commandcenter.core.attempt import Bounds
+from commandcenter.core.disk import WAITS_FOR_DISK
 from commandcenter.core.errors import InputError, NotYet
 from commandcenter.core.run import EventKind, Phase, Reason, State, TaskStatus
 from commandcenter.flow import Flow, NewRun
@@ -65,6 +66,7 @@ class ScriptedStages(Stages):
         self.order: list[str] = []
         self.scripts: dict[str, Stage] = {}
         self.ended = False
+        self.short = ""
 
     async def _play(self, stage: str, task: str, number: int, usual: Record) -> Record:
         self.calls[f"{stage} {task}"] += 1
@@ -94,6 +96,9 @@ class ScriptedStages(Stages):
 
     async def sweep(self) -> None:
         """Find nothing."""
+
+    def shortage(self) -> str:
+        return self.short
 
     async def proposal_ended(self, run: str, number: int) -> bool:
         return self.ended
@@ -343,3 +348,65 @@ async def test_a_stop_in_the_middle_loses_and_repeats_nothing_that_was_told(scen
     kinds = Counter(await scene.kinds())
     assert kinds[EventKind.TASK_STARTED] == kinds[EventKind.TASK_COMPLETED] == len(names)
     assert kinds[EventKind.RUN_ENDED] == 1
+
+
+FULL = "disk space: 1 MiB free of 1 GiB needed on /data"
+MORE_THAN_SLOTS = tuple(f"t{n}" for n in range(8))
+"""Tasks, more than the queue of agents serves at one time."""
+
+
+async def test_while_the_disk_is_full_no_try_begins_and_none_holds_a_slot(scene: Scene) -> None:
+    scene.stages.short = FULL
+    async with scene.flow() as flow:
+        await flow.submit(new_run(*MORE_THAN_SLOTS))
+        for each in MORE_THAN_SLOTS:
+            await scene.waiting(each, WAITS_FOR_DISK)
+        called = dict(scene.stages.calls)
+        waiting = await scene.look()
+        scene.stages.short = ""
+        tasks = await scene.ended()
+
+    assert called == {}
+    assert {task.phase for task in waiting.values()} == {Phase.WAITING}
+    assert {task.reason for task in tasks.values()} == {Reason.MERGED}
+    assert {scene.stages.calls[f"work {each}"] for each in MORE_THAN_SLOTS} == {1}
+    assert (await scene.kinds()).count(EventKind.TASK_STARTED) == len(MORE_THAN_SLOTS)
+
+
+async def test_a_task_that_waits_for_the_disk_can_be_cancelled(scene: Scene) -> None:
+    scene.stages.short = FULL
+    async with scene.flow() as flow:
+        await flow.submit(new_run("a"))
+        await scene.waiting("a", WAITS_FOR_DISK)
+        await flow.cancel(RUN)
+        tasks = await scene.ended()
+    assert tasks["a"].state is State.CANCELLED
+    assert scene.stages.calls["work a"] == 0
+
+
+async def test_what_waits_for_the_disk_goes_on_after_a_restart_too(scene: Scene) -> None:
+    scene.stages.short = FULL
+    async with scene.flow() as flow:
+        await flow.submit(new_run("a"))
+        await scene.waiting("a", WAITS_FOR_DISK)
+    scene.stages.short = ""
+    async with scene.flow():
+        tasks = await scene.ended()
+    assert tasks["a"].reason is Reason.MERGED
+    assert scene.stages.calls["work a"] == 1
+
+
+async def test_a_second_try_waits_for_the_disk_like_the_first(scene: Scene) -> None:
+    async def fill(task: str, number: int) -> Record:
+        scene.stages.short = FULL if number == 1 else ""
+        return {"outcome": "failed", "reason": "exit"} if number == 1 else WORKED
+
+    scene.stages.scripts["work"] = fill
+    async with scene.flow() as flow:
+        await flow.submit(new_run("a"))
+        await scene.waiting("a", WAITS_FOR_DISK)
+        tries = scene.stages.calls["work a"]
+        scene.stages.short = ""
+        tasks = await scene.ended()
+    assert (tries, scene.stages.calls["work a"]) == (1, 2)
+    assert (tasks["a"].reason, tasks["a"].attempt) == (Reason.MERGED, 2)

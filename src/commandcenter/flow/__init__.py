@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from commandcenter.core.attempt import Bounds
+from commandcenter.core.disk import WAITS_FOR_DISK
 from commandcenter.core.errors import InputError, NotYet
 from commandcenter.core.retry import to_retry
 from commandcenter.core.run import TaskStatus
@@ -97,7 +98,7 @@ class Flow:
         facts.request_cancel(session, run, self._now_ms())
         self._transitions.cancel_waiting(session, run)
         for status in views.tasks(session, run):
-            if status.waiting_for == merge_queue.WAITS_FOR_A_PERSON:
+            if status.waiting_for in (merge_queue.WAITS_FOR_A_PERSON, WAITS_FOR_DISK):
                 key = TryKey(run, status.id, status.attempt)
                 self._transitions.cancel_if_requested(session, key)
 

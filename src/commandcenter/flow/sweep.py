@@ -1,4 +1,4 @@
-"""Looks, now and then, at what no workflow waits for: pull requests that a person is to merge."""
+"""Looks, now and then, at what no workflow waits for: people who merge, and room on the disk."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 
 from sqlalchemy.orm import Session
 
+from commandcenter.core.disk import WAITS_FOR_DISK
 from commandcenter.core.errors import CommandCenterError
 from commandcenter.core.run import Phase
 from commandcenter.flow.engine import Engine
@@ -32,6 +33,7 @@ class Sweep:
         while True:
             try:
                 await self._merged_or_closed()
+                await self._room_again()
             except Exception:  # the border of a loop that must go on
                 log.exception("The sweep failed and will try again.")
             await asyncio.sleep(PERIOD_S)
@@ -47,6 +49,14 @@ class Sweep:
             if ended:
                 key = TryKey(status.run, status.id, status.attempt)
                 await self._transitions.transact("wake", self._wake, key)
+
+    async def _room_again(self) -> None:
+        waiting = await self._engine.transact("waiting", views.waiting_tasks, WAITS_FOR_DISK)
+        if not waiting or self._stages.shortage():
+            return
+        for status in waiting:
+            key = TryKey(status.run, status.id, status.attempt)
+            await self._transitions.transact("resume", self._transitions.resume, key)
 
     def _wake(self, session: Session, key: TryKey) -> None:
         status = views.read_task(session, key.run, key.task)

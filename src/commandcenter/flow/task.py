@@ -42,7 +42,11 @@ class _TaskFlow:
     async def work(self, run: str, task: str, number: int) -> None:
         key = TryKey(run, task, number)
         async with reported(self._engine, self._transitions, key):
-            if not await self._transitions.transact("begin", self._transitions.begin, key):
+            room = not self._stages.shortage()
+            begun = await self._transitions.transact(
+                "begin", self._transitions.begin, key, room=room
+            )
+            if not begun:
                 return
             worked = await self._engine.step(
                 "work",

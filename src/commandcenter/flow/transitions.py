@@ -20,6 +20,7 @@ from commandcenter.core.attempt import (
     Next,
     TryAgain,
 )
+from commandcenter.core.disk import WAITS_FOR_DISK
 from commandcenter.core.run import Event, EventKind, Phase, Reason, State
 from commandcenter.flow.engine import Engine
 from commandcenter.store import facts, views
@@ -75,12 +76,14 @@ class Transitions:
             facts.save_attempt(session, run, task, _first(session, run, task, number))
             self._enqueue_work(session, TryKey(run, task, number))
 
-    def _enqueue_work(self, session: Session, key: TryKey, delay_s: float = 0.0) -> None:
+    def _enqueue_work(
+        self, session: Session, key: TryKey, delay_s: float = 0.0, identity: str = ""
+    ) -> None:
         ordinal = views.read_task(session, key.run, key.task).ordinal
         self.engine.enqueue(
             session,
             "work",
-            str(key),
+            identity or str(key),
             key.run,
             key.task,
             key.number,
@@ -88,15 +91,32 @@ class Transitions:
             delay_s=delay_s,
         )
 
-    def begin(self, session: Session, key: TryKey) -> bool:
-        """Start a try, unless it is outdated or its run is to be cancelled; say whether."""
+    def begin(self, session: Session, key: TryKey, *, room: bool) -> bool:
+        """Start a try, unless it is outdated or its run is to be cancelled; say whether.
+
+        Without room on the disk it waits, and `resume` has it begun again.
+        """
         if self.outdated(session, key):
             return False
         facts.mark_unsettled(session, key.run, key.task, True)
         if self.cancel_if_requested(session, key):
             return False
-        facts.append(session, self.event(key, EventKind.TASK_STARTED, {}))
-        return True
+        status = views.read_task(session, key.run, key.task)
+        if status.state is not State.IN_PROGRESS or status.attempt != key.number:
+            facts.append(session, self.event(key, EventKind.TASK_STARTED, {}))
+        elif room:  # it was begun, waited, and was resumed
+            self.enter(session, key, Phase.PROVISIONING)
+        if not room:
+            self.enter(session, key, Phase.WAITING, WAITS_FOR_DISK)
+        return room
+
+    def resume(self, session: Session, key: TryKey) -> None:
+        """Enqueue a try again that waited for room on the disk, if it still does."""
+        status = views.read_task(session, key.run, key.task)
+        if status.waiting_for == WAITS_FOR_DISK and not self.outdated(session, key):
+            self.enter(session, key, Phase.WAITING, "a free worker")
+            # It may wait and be woken again: the time tells one wake from the next.
+            self._enqueue_work(session, key, identity=f"{key}/room/{self.now_ms()}")
 
     def cancel_if_requested(self, session: Session, key: TryKey) -> bool:
         """Cancel the task if its run is to be cancelled; say whether it is over."""

@@ -12,14 +12,13 @@ from pathlib import Path
 from commandcenter import plugins
 from commandcenter.agents import shell
 from commandcenter.core.agent import Profile
+from commandcenter.core.disk import Space, amount, floor_bytes
 from commandcenter.core.errors import CommandCenterError, InputError
 from commandcenter.core.run import Finding, Health
 from commandcenter.core.workspace import Strength, Workspaces
 from commandcenter.settings import NO_REVIEW, Settings
 from commandcenter.stages.job import Options
 from commandcenter.system.git import VERSION_MIN, Git
-
-DISK_FREE_MIN_BYTES = 2**30
 
 
 class Doctor:
@@ -167,10 +166,13 @@ class Doctor:
 
     def _disk(self) -> Finding:
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)
-        usage = shutil.disk_usage(self._settings.data_dir)
-        detail = f"{usage.free / 2**30:.1f} GiB free at {self._settings.data_dir}"
-        if usage.free < DISK_FREE_MIN_BYTES:
-            return Finding("disk", Health.DEGRADED, detail, "free some space, or move data_dir")
+        space = disk_of(self._settings.data_dir)()
+        floor = floor_bytes(space, self._settings.disk_free_min_bytes)
+        free = f"{amount(space.free_bytes)} free at {space.path}"
+        detail = f"{free}; no task begins with less than {amount(floor)}"
+        if space.free_bytes < floor:
+            hint = "free some: commandcenter gc; or move data_dir"
+            return Finding("disk", Health.DEGRADED, detail, hint)
         return Finding("disk", Health.OK, detail)
 
 
@@ -183,6 +185,16 @@ async def _guarded(name: str, look: Callable[[], Awaitable[Finding]]) -> Finding
 
 def _database() -> Finding:
     return Finding("database", Health.OK, f"SQLite {sqlite3.sqlite_version}")
+
+
+def disk_of(folder: Path) -> Callable[[], Space]:
+    """Return a function that reads how much room the file system of a folder has."""
+
+    def read() -> Space:
+        usage = shutil.disk_usage(folder)
+        return Space(folder, usage.free, usage.total)
+
+    return read
 
 
 def find_program(settings: Settings) -> Callable[[str], Path | None]:
