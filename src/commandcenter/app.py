@@ -35,7 +35,7 @@ from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToke
 from commandcenter.gateway.model import ModelGateway
 from commandcenter.hub import HubRepository, create_hub
 from commandcenter.service import Service
-from commandcenter.service.doctor import Doctor, find_program
+from commandcenter.service.doctor import Doctor, disk_of, find_program
 from commandcenter.settings import Settings
 from commandcenter.stages import Stages
 from commandcenter.stages.equipment import Equipment, Vaults
@@ -141,6 +141,9 @@ class _Parts:
             base_url=url,
             now_ms=lambda: time.time_ns() // 10**6,
             program=self._program,
+            salvage_dir=settings.data_dir / "salvage",
+            disk=disk_of(settings.data_dir),
+            disk_free_min_bytes=settings.disk_free_min_bytes,
         )
 
     def flow(self) -> Flow:

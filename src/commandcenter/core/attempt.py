@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -107,6 +107,15 @@ class Attempt:
             resume=False,
             session_cost_usd=0.0,
         )
+
+
+def uncaptured(tries: Sequence[Attempt], generation: int) -> Attempt | None:
+    """Return the last try of a generation if what it left in its workspace was never captured.
+
+    Tries of a generation share a workspace, so a capture after the last one holds them all.
+    """
+    last = next((each for each in reversed(tries) if each.generation == generation), None)
+    return last if last is not None and last.base and not last.head else None
 
 
 @dataclass(frozen=True)

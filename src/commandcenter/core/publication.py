@@ -51,10 +51,19 @@ def proposal_title(task: Task) -> str:
 def commit_message(run: str, task: Task, number: int) -> str:
     """Return the message of a task's commit, with trailers that say where it comes from."""
     subject = task.commit.strip() or f"{task.title}\n\nTask {task.id} of the plan."
-    trailers = (
+    return f"{subject}\n\n{_trailers(run, task, number)}\n"
+
+
+def salvage_message(run: str, task: Task, number: int) -> str:
+    """Return the message of the commit that keeps what a try left unfinished."""
+    subject = f"Unfinished: {task.title}"
+    return f"{subject}\n\nNot captured when it ended.\n\n{_trailers(run, task, number)}\n"
+
+
+def _trailers(run: str, task: Task, number: int) -> str:
+    return (
         f"CommandCenter-Run: {run}\nCommandCenter-Task: {task.id}\nCommandCenter-Attempt: {number}"
     )
-    return f"{subject}\n\n{trailers}\n"
 
 
 def merge_message(task: Task, number: int, branch: str) -> str:

@@ -15,7 +15,9 @@ from sqlalchemy.orm import Session
 
 from commandcenter import plugins
 from commandcenter.core.agent import Profile
+from commandcenter.core.disk import WAITS_FOR_DISK
 from commandcenter.core.errors import GitError, InputError, NotYet, PlanRefused
+from commandcenter.core.ledger import Entry, Fact, Kind
 from commandcenter.core.plan import (
     SIZE_BYTES_MAX,
     Done,
@@ -44,6 +46,7 @@ from commandcenter.core.run import (
 from commandcenter.readers import PlanSource, ReadResult, read_plan
 from commandcenter.service.doctor import Doctor
 from commandcenter.settings import NO_REVIEW, Settings
+from commandcenter.stages import holdings
 from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Options
 from commandcenter.store import facts, views
@@ -216,6 +219,9 @@ class Service:
             if repository.has_remote or not (checked_out and repository.dirty):
                 return repository.target
             branch = landing_branch(run)
+            # Noted first: whatever becomes of the run, the ledger knows the branch.
+            held = Entry(Kind.BRANCH, repository.upstream, branch, Fact.PUT, run, commit=tip)
+            await holdings.note(self._equipment, [held])
             await vault.publish(branch, tip, None)
         except GitError as error:
             raise InputError(
@@ -273,12 +279,7 @@ class Service:
         )
 
     def _tasks(self, session: Session, record: RunRecord) -> tuple[TaskStatus, ...]:
-        tasks = tuple(
-            replace(task, proposal_url=self._full(task.proposal_url))
-            if task.proposal_url.startswith("/")
-            else task
-            for task in views.tasks(session, record.id)
-        )
+        tasks = tuple(self._told(task) for task in views.tasks(session, record.id))
         if self._flow is not None:
             return tasks
         # Nobody holds the data folder, so nobody works on these.
@@ -286,6 +287,14 @@ class Service:
             replace(task, phase=Phase.RECOVERING) if task.state is State.IN_PROGRESS else task
             for task in tasks
         )
+
+    def _told(self, task: TaskStatus) -> TaskStatus:
+        """Return a status with what is true only now: our address, and the room on the disk."""
+        if task.proposal_url.startswith("/"):
+            task = replace(task, proposal_url=self._full(task.proposal_url))
+        if task.waiting_for == WAITS_FOR_DISK:
+            task = replace(task, waiting_for=self._equipment.disk_words())
+        return task
 
     async def ended(self, execution_id: str) -> bool:
         """Say whether a run is over; cheap, whatever its size.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commandcenter.stages import land, publish, verify, work
+from commandcenter.stages import land, publish, settle, verify, work
 from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Record
 
@@ -35,11 +35,15 @@ class Stages:
 
     async def settle(self, run: str, task: str, number: int) -> Record:
         """Clean up behind an ended task."""
-        return await publish.settle(self._equipment, run, task, number)
+        return await settle.settle(self._equipment, run, task, number)
 
     async def sweep(self) -> None:
         """Remove what a crash kept from being removed."""
-        await publish.sweep(self._equipment)
+        await settle.sweep(self._equipment)
+
+    def shortage(self) -> str:
+        """Say what a new try must wait for, because the disk is full; empty when it need not."""
+        return self._equipment.shortage()
 
     async def proposal_ended(self, run: str, number: int) -> bool:
         """Say whether a pull request was merged or closed."""

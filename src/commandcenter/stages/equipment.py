@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from commandcenter.core.disk import Space, shortage, waiting_words
 from commandcenter.core.forge import Forge
 from commandcenter.core.workspace import Workspaces
 from commandcenter.gateway.model import ModelGateway
@@ -73,3 +74,17 @@ class Equipment:
     now_ms: Callable[[], int]
     program: Callable[[str], Path | None]
     """Finds a program of the host by name or path."""
+    salvage_dir: Path
+    """Where work that nothing else holds is kept in bundles."""
+    disk: Callable[[], Space]
+    """Reads how much room the data folder has."""
+    disk_free_min_bytes: int | None = None
+    """Below this no new try begins; None: see `core.disk.floor_bytes`."""
+
+    def shortage(self) -> str:
+        """Return what a new try must wait for, in words; empty when there is room."""
+        return shortage(self.disk(), self.disk_free_min_bytes)
+
+    def disk_words(self) -> str:
+        """Return what a try waits for that waits for the disk, with how much room there is now."""
+        return waiting_words(self.disk(), self.disk_free_min_bytes)

@@ -78,9 +78,13 @@ class Job:
     plan: Plan
     task: Task
     status: TaskStatus
-    attempt: Attempt
-    heads: tuple[str, ...]
-    """Commits that tries of this task have captured, oldest first."""
+    tries: tuple[Attempt, ...]
+    """All tries of the task up to this one, which is the last."""
+
+    @property
+    def attempt(self) -> Attempt:
+        """Return the try itself."""
+        return self.tries[-1]
 
     @property
     def options(self) -> Options:
@@ -125,14 +129,13 @@ async def load(equipment: Equipment, run: str, task: str, number: int) -> Job:
 def _read(session: Session, plans: Plans, run: str, task: str, number: int) -> Job:
     record = views.read_run(session, run)
     plan = plans.of(session, run)
-    tries = [views.read_attempt(session, run, task, n) for n in range(1, number + 1)]
+    tries = tuple(views.read_attempt(session, run, task, n) for n in range(1, number + 1))
     return Job(
         run=record,
         plan=plan,
         task=plan.task(task),
         status=views.read_task(session, run, task),
-        attempt=tries[-1],
-        heads=tuple(each.head for each in tries if each.head),
+        tries=tries,
     )
 
 

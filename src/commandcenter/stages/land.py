@@ -7,8 +7,10 @@ from sqlalchemy.orm import Session
 from commandcenter.core.check import Verdict
 from commandcenter.core.errors import GitError
 from commandcenter.core.forge import ProposalState
+from commandcenter.core.ledger import Standing, standing
 from commandcenter.core.publication import branch_name, landing_branch, merge_message
 from commandcenter.core.run import Event, EventKind, State
+from commandcenter.stages import holdings
 from commandcenter.stages.equipment import BOT, Equipment
 from commandcenter.stages.job import Job, Record, load
 from commandcenter.stages.verify import check_tree
@@ -39,7 +41,8 @@ async def land(equipment: Equipment, run: str, task: str, number: int) -> Record
                 return _landed(tip, job.run.landed_on)
             case ProposalState.CLOSED:
                 # By us, if a call that was cut off had kept the result on a branch of its own.
-                return await _found_aside(vault, job) or {"outcome": "closed"}
+                found = await _found_aside(equipment, vault, job)
+                return found or {"outcome": "closed"}
             case ProposalState.OPEN:
                 pass
         if not job.options.auto_merge:
@@ -93,6 +96,8 @@ def _record(session: Session, now_ms: int, job: Job, verdict: Verdict) -> None:
 async def _move(
     equipment: Equipment, vault: Vault, job: Job, tip: str, merged: Merged
 ) -> Record | None:
+    if job.run.landed_on == landing_branch(job.run.id):
+        await holdings.note(equipment, [holdings.result(job, merged.commit)])
     match await vault.land(job.run.landed_on, tip, merged.commit):
         case Landed():
             return _landed(merged.commit, job.run.landed_on)
@@ -113,20 +118,44 @@ async def _aside(
     branch = landing_branch(job.run.id)
     if branch == job.run.landed_on:
         return _refused(f"the repository refused the push: {reason}")
-    try:
-        await vault.publish(branch, merged.commit, await vault.upstream_tip(branch))
-    except GitError as error:
-        return _refused(f"the repository refused the push: {error.message}")
+    landed = await _found_aside(equipment, vault, job)
+    if landed is None:
+        problem = await _publish_aside(equipment, vault, job, merged.commit)
+        if problem:
+            return _refused(problem)
+        landed = _landed_aside(job, merged.commit, f", since {reason}")
     forge = equipment.forge(job.run.upstream, job.run.target)
     await forge.comment(job.status.proposal, f"Landed on `{branch}`, since {reason}.")
     await forge.close(job.status.proposal)
-    return _landed_aside(job, merged.commit, f", since {reason}")
+    return landed
 
 
-async def _found_aside(vault: Vault, job: Job) -> Record | None:
+async def _publish_aside(equipment: Equipment, vault: Vault, job: Job, commit: str) -> str:
+    """Move the result's branch forward to a commit, or make it; return why that cannot be."""
     branch = landing_branch(job.run.id)
-    if branch == job.run.landed_on or await vault.upstream_tip(branch) is None:
+    tip = await vault.upstream_tip(branch)
+    holding = await holdings.branch_of(equipment, job.run.upstream, branch)
+    if standing(holding, tip) is Standing.FOREIGN:
+        return f"`{branch}`, which is to hold the result, is there and is not CommandCenter's"
+    if tip is not None and not await vault.is_ancestor(tip, commit):
+        return f"`{branch}` holds another result"
+    await holdings.note(equipment, [holdings.result(job, commit)])
+    try:
+        await vault.publish(branch, commit, tip)
+    except GitError as error:
+        return f"the repository refused the push: {error.message}"
+    return ""
+
+
+async def _found_aside(equipment: Equipment, vault: Vault, job: Job) -> Record | None:
+    """Return the landing aside that an earlier call was cut off from telling."""
+    branch = landing_branch(job.run.id)
+    holding = await holdings.branch_of(equipment, job.run.upstream, branch)
+    if branch == job.run.landed_on or holding is None or not holding.held:
         return None
+    if await vault.upstream_tip(branch) is None:
+        return None
+    # A person's commits on top of it change nothing about what it holds.
     tip = await vault.fetch(branch)
     return _landed_aside(job, tip) if await vault.is_ancestor(job.attempt.head, tip) else None
 

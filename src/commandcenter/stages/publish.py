@@ -1,9 +1,8 @@
-"""Propose a verified change as a pull request, have it reviewed, and clean up behind it."""
+"""Propose a verified change as a pull request, and have it reviewed."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable
 
 from sqlalchemy.orm import Session
 
@@ -18,11 +17,13 @@ from commandcenter.core.errors import (
     WorldError,
 )
 from commandcenter.core.forge import ProposalState, Review, StatusState
+from commandcenter.core.ledger import Standing, standing
 from commandcenter.core.prompt import DIFF_MAX, review_prompt
 from commandcenter.core.publication import branch_name, proposal_body, proposal_title
-from commandcenter.core.run import EventKind, Phase, Reason
+from commandcenter.core.run import EventKind, Phase
 from commandcenter.core.verdict import InvalidVerdict, parse_verdict
-from commandcenter.core.workspace import Workspace, WorkspaceKey
+from commandcenter.core.workspace import Workspace
+from commandcenter.stages import holdings
 from commandcenter.stages.asking import Question, ask
 from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Job, Record, load, workspaces
@@ -37,7 +38,9 @@ async def propose(equipment: Equipment, run: str, task: str, number: int) -> Rec
     job = await load(equipment, run, task, number)
     vault = await equipment.vaults.open(job.run.upstream)
     branch = branch_name(run, job.task)
-    await vault.publish(branch, job.attempt.head, await _expected(vault, job, branch))
+    expected = await _expected(equipment, vault, job, branch)
+    await holdings.note(equipment, [holdings.branch(job, branch, job.attempt.head)])
+    await vault.publish(branch, job.attempt.head, expected)
     verdict, change, usage = await equipment.database.transact(_evidence, job)
     forge = equipment.forge(job.run.upstream, job.run.target)
     try:
@@ -71,15 +74,16 @@ async def _require_target(vault: Vault, job: Job) -> None:
         raise InputError(f"The branch `{job.run.landed_on}` was deleted in the upstream.")
 
 
-async def _expected(vault: Vault, job: Job, branch: str) -> str | None:
-    """Return where the branch may be now: nowhere, or at a commit that this task made."""
-    if job.heads == (job.attempt.head,):
+async def _expected(equipment: Equipment, vault: Vault, job: Job, branch: str) -> str | None:
+    """Return where the branch may be now: nowhere, or at a commit that we put there."""
+    holding = await holdings.branch_of(equipment, job.run.upstream, branch)
+    if holding is None or not holding.held:
         return None
     tip = await vault.upstream_tip(branch)
-    if tip is None or tip in job.heads:
+    if standing(holding, tip) is not Standing.FOREIGN:
         return tip
     raise GitError(
-        f"The branch {branch} holds a commit that is not CommandCenter's ({tip[:12]}).",
+        f"The branch {branch} holds a commit that is not CommandCenter's ({str(tip)[:12]}).",
         hint="Somebody pushed to it: move that work elsewhere, and retry the task.",
     )
 
@@ -115,9 +119,9 @@ async def review(equipment: Equipment, run: str, task: str, number: int) -> Reco
     if profile is None:
         return _reviewed({"decision": "none", "summary": "no reviewer is configured"}, ())
     vault = await equipment.vaults.open(job.run.upstream)
-    opened = workspaces(equipment, job).open(
-        job.workspace(f"review-{number}"), vault=vault.path, commit=job.attempt.head
-    )
+    key = job.workspace(f"review-{number}")
+    await holdings.note(equipment, [holdings.workspace(job, key)])
+    opened = workspaces(equipment, job).open(key, vault=vault.path, commit=job.attempt.head)
     async with opened as workspace:
         found, reports = await _verdict(equipment, vault, job, workspace)
     usages = tuple(report.usage for report in reports)
@@ -188,71 +192,3 @@ async def proposal_ended(equipment: Equipment, run: str, number: int) -> bool:
     record = await equipment.database.transact(views.read_run, run)
     proposal = await equipment.forge(record.upstream, record.target).proposal(number)
     return proposal.state is not ProposalState.OPEN
-
-
-async def sweep(equipment: Equipment) -> None:
-    """Remove the workspaces of tasks that have ended: what a crash kept from being removed."""
-    alive = await equipment.database.transact(_workspaces_in_use)
-    for kind in equipment.workspaces.values():
-        await kind.sweep(alive)
-
-
-def _workspaces_in_use(session: Session) -> frozenset[str]:
-    keys: set[str] = set()
-    for run, task in views.unsettled(session):
-        number = views.last_attempt(session, run, task)
-        generation = views.read_attempt(session, run, task, number).generation
-        keys |= {str(WorkspaceKey(run, task, each, "work")) for each in range(1, generation + 1)}
-        keys.add(str(WorkspaceKey(run, task, number, f"review-{number}")))
-    return frozenset(keys)
-
-
-async def settle(equipment: Equipment, run: str, task: str, number: int) -> Record:
-    """Remove what an ended task leaves: branch, open pull request, workspaces, pin.
-
-    Its commits stay in the vault. Returns {problems}: what could not be removed, in sentences.
-    """
-    job = await load(equipment, run, task, number)
-    vault = await equipment.vaults.open(job.run.upstream)
-    problems = [
-        *await _tried("its pull request", _close(equipment, job)),
-        *await _tried("its branch", _delete_branch(vault, job)),
-        *await _tried("its workspaces", _remove_workspaces(equipment, job)),
-        *await _tried("its pin", vault.unpin(job.pin)),
-        *await _tried("the vault", equipment.vaults.tend(vault)),
-    ]
-    return {"problems": problems}
-
-
-async def _tried(what: str, removal: Awaitable[None]) -> list[str]:
-    try:
-        await removal
-    except WorldError as error:
-        return [f"{what} could not be cleaned up: {error.message}"]
-    return []
-
-
-async def _close(equipment: Equipment, job: Job) -> None:
-    status = job.status
-    if not status.proposal or status.reason is Reason.MERGED:
-        return
-    forge = equipment.forge(job.run.upstream, job.run.target)
-    if (await forge.proposal(status.proposal)).state is not ProposalState.OPEN:
-        return
-    words = f"Not merged: {status.explanation or status.state.value}."
-    await forge.comment(status.proposal, words)
-    await forge.close(status.proposal)
-
-
-async def _delete_branch(vault: Vault, job: Job) -> None:
-    """Delete the task's branch where it stands at a commit of this task, and only there."""
-    branch = branch_name(job.run.id, job.task)
-    for head in reversed(job.heads):
-        if await vault.delete_branch(branch, head):
-            return
-
-
-async def _remove_workspaces(equipment: Equipment, job: Job) -> None:
-    kind = workspaces(equipment, job)
-    for generation in range(1, job.attempt.generation + 1):
-        await kind.remove(WorkspaceKey(job.run.id, job.task.id, generation, "work"))

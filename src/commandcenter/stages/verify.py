@@ -15,6 +15,7 @@ from commandcenter.core.errors import WorkspaceError
 from commandcenter.core.plan import FileOp
 from commandcenter.core.workspace import Command, Completed, Ended
 from commandcenter.settings import ProjectCheck
+from commandcenter.stages import holdings
 from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Job, Record, load, workspaces
 from commandcenter.system.vault import Vault
@@ -105,9 +106,9 @@ async def _run(
     tree: str,
     purpose: str,
 ) -> Receipt:
-    opened = workspaces(equipment, job).open(
-        job.workspace(purpose), vault=vault.path, commit=commit
-    )
+    key = job.workspace(purpose)
+    await holdings.note(equipment, [holdings.workspace(job, key)])
+    opened = workspaces(equipment, job).open(key, vault=vault.path, commit=commit)
     command = Command(("/bin/sh", "-c", check.command), timeout_s=check.timeout_s)
     async with opened as workspace:
         completed = await workspace.run("check", command)

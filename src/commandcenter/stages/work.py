@@ -15,12 +15,13 @@ from commandcenter.core.prompt import continued_prompt, work_prompt
 from commandcenter.core.publication import branch_name, commit_message, landed_line
 from commandcenter.core.run import Phase, Reason, State
 from commandcenter.core.workspace import Contents
+from commandcenter.stages import holdings
 from commandcenter.stages.asking import Question, ask
 from commandcenter.stages.equipment import BOT, Equipment
 from commandcenter.stages.job import Job, Record, load, workspaces
-from commandcenter.store import facts, views
+from commandcenter.store import facts, ledger, views
 from commandcenter.system.capture import capture
-from commandcenter.system.vault import Vault, task_ref
+from commandcenter.system.vault import Vault, pin_ref, task_ref
 
 LANDED_MAX = 40
 
@@ -45,20 +46,28 @@ async def work(equipment: Equipment, run: str, task: str, number: int) -> Record
 
 async def _based(equipment: Equipment, vault: Vault, job: Job) -> Job:
     """Choose base and conversation, and store them before anything is made from them."""
-    attempt = job.attempt
-    if attempt.base and attempt.session:
-        return job
     attempt = replace(
-        attempt,
-        base=attempt.base or await vault.fetch(job.run.landed_on),
-        session=attempt.session or str(uuid.uuid4()),
+        job.attempt,
+        base=job.attempt.base or await vault.fetch(job.run.landed_on),
+        session=job.attempt.session or str(uuid.uuid4()),
     )
-    await equipment.database.transact(_store, job, attempt)
-    return replace(job, attempt=attempt)
+    await equipment.database.transact(_store, job, attempt, equipment.now_ms())
+    return replace(job, tries=(*job.tries[:-1], attempt))
 
 
-def _store(session: Session, job: Job, attempt: Attempt) -> None:
-    facts.save_attempt(session, job.run.id, job.task.id, attempt)
+def _store(session: Session, job: Job, attempt: Attempt, now_ms: int) -> None:
+    if attempt != job.attempt:
+        facts.save_attempt(session, job.run.id, job.task.id, attempt)
+    made = (
+        holdings.ref(job, pin_ref(job.pin), attempt.base),
+        holdings.workspace(job, job.work_key),
+        holdings.ref(job, _ref(job)),
+    )
+    ledger.note(session, [replace(entry, at_ms=now_ms) for entry in made])
+
+
+def _ref(job: Job) -> str:
+    return task_ref(job.run.id, job.task.id, job.attempt.number)
 
 
 async def _question(equipment: Equipment, job: Job) -> Question:
@@ -108,7 +117,7 @@ async def _capture(
             vault,
             contents,
             job.attempt.base,
-            ref=task_ref(job.run.id, job.task.id, job.attempt.number),
+            ref=_ref(job),
             message=commit_message(job.run.id, job.task, job.attempt.number),
             author=BOT,
             committer=BOT,

@@ -38,7 +38,10 @@ __all__ = [
     "Repository",
     "Vault",
     "inspect_repository",
+    "pin_ref",
+    "salvage_ref",
     "task_ref",
+    "vault_folder",
 ]
 
 PACK_BYTES_MAX = 1024 * 2**20
@@ -149,6 +152,21 @@ def task_ref(run: str, task: str, n: int) -> str:
     return f"refs/cc/task/{_component(run)}/{_component(task)}/{n}"
 
 
+def pin_ref(key: str) -> str:
+    """Return the ref that keeps what was pinned under a key."""
+    return f"refs/cc/keep/{_path(key)}"
+
+
+def salvage_ref(run: str, task: str, what: str) -> str:
+    """Return the ref that keeps work of a task that nothing else holds."""
+    return f"refs/cc/salvage/{_component(run)}/{_component(task)}/{_component(what)}"
+
+
+def vault_folder(data_dir: Path, upstream: str) -> Path:
+    """Return the folder of an upstream's vault, whether or not it is there."""
+    return data_dir.resolve() / "vaults" / _folder_name(upstream)
+
+
 class Vault:
     """The bare copy of one upstream. Make it by `Vault.open`, give it back by `close`."""
 
@@ -175,7 +193,7 @@ class Vault:
             InputError: another process has it open.
             GitError: the upstream did not answer, or the vault is damaged.
         """
-        folder = data_dir.resolve() / "vaults" / _folder_name(upstream)
+        folder = vault_folder(data_dir, upstream)
         folder.mkdir(parents=True, exist_ok=True)
         vault = cls(git, folder, upstream, _take_lock(folder / "lock"))
         try:
@@ -223,12 +241,12 @@ class Vault:
 
     async def pin(self, key: str, commit: str) -> None:
         """Keep a commit and all it reaches, until `unpin`."""
-        await self._set(f"refs/cc/keep/{_path(key)}", commit)
+        await self._set(pin_ref(key), commit)
 
     async def unpin(self, key: str) -> None:
         """Keep it no longer; a key without a pin is fine."""
         async with self._alone():
-            await self._run("update-ref", "-d", f"refs/cc/keep/{_path(key)}")
+            await self._run("update-ref", "-d", pin_ref(key))
 
     async def update_refs(self, updates: Sequence[RefUpdate]) -> bool:
         """Make all updates in one transaction; say no, and make none, if one expectation fails."""
@@ -246,6 +264,24 @@ class Vault:
         """Return the object id that a full ref name stands at."""
         found = await self._run("rev-parse", "--verify", "--quiet", name, check=False, at=at)
         return found.text or None
+
+    async def refs(self, *prefixes: str) -> dict[str, str]:
+        """Return the refs below these prefixes, each with the object that it stands at."""
+        listed = await self._run("for-each-ref", "--format=%(refname) %(objectname)", *prefixes)
+        lines = listed.text.splitlines()
+        return {name: value for name, _, value in (line.partition(" ") for line in lines)}
+
+    async def holds(self, commit: str, *prefixes: str) -> bool:
+        """Say whether a ref below one of these prefixes reaches a commit."""
+        asked = ("for-each-ref", "--count=1", "--format=%(refname)", "--contains", commit)
+        found = await self._run(*asked, *prefixes, check=False)
+        return bool(found.exit_code == 0 and found.text)
+
+    @contextlib.asynccontextmanager
+    async def unwritten(self) -> AsyncIterator[None]:
+        """Keep refs as they are, and let nothing be fetched, until the block ends."""
+        async with self._alone():
+            yield
 
     # Changes in
 

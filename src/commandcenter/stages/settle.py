@@ -1,0 +1,152 @@
+"""Settle: clean up behind an ended task. Nothing goes that is the only copy of somebody's work."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from itertools import filterfalse
+
+from sqlalchemy.orm import Session
+
+from commandcenter.core.errors import CommandCenterError, NotFound, WorldError
+from commandcenter.core.forge import ProposalState
+from commandcenter.core.ledger import Holding, Kind
+from commandcenter.core.run import Reason
+from commandcenter.core.workspace import Found, WorkspaceKey, Workspaces, folder_name
+from commandcenter.stages import holdings
+from commandcenter.stages.equipment import Equipment
+from commandcenter.stages.job import Job, Record, load
+from commandcenter.stages.salvage import (
+    WORK,
+    is_derived,
+    reclaim_branch,
+    reclaim_derived,
+    reclaim_workspace,
+)
+from commandcenter.store import ledger, views
+from commandcenter.system.vault import Vault, pin_ref
+
+log = logging.getLogger(__name__)
+
+
+async def settle(equipment: Equipment, run: str, task: str, number: int) -> Record:
+    """Remove what an ended task leaves: branch, open pull request, workspaces, pin.
+
+    Its commits stay in the vault. Returns {problems}: what could not be removed and what was
+    kept, in sentences.
+    """
+    job = await load(equipment, run, task, number)
+    vault = await equipment.vaults.open(job.run.upstream)
+    told = await _tried("its pull request", _close(equipment, job))
+    held = await equipment.database.transact(ledger.of_task, run, task)
+    for holding in filterfalse(is_derived, held):
+        told += await _reclaim(equipment, vault, job, holding)
+    derived = [holding for holding in held if is_derived(holding)]
+    told += await _tried("its workspaces", reclaim_derived(equipment, derived))
+    told += await _tried("the vault", _tend(equipment, vault))
+    return {"problems": told}
+
+
+async def _reclaim(equipment: Equipment, vault: Vault, job: Job, holding: Holding) -> list[str]:
+    match holding.kind:
+        case Kind.BRANCH:
+            branch = reclaim_branch(equipment, vault, holding, job.run.landed_on)
+            return await _tried("its branch", branch)
+        case Kind.WORKSPACE:
+            workspace = reclaim_workspace(equipment, vault, job, holding)
+            return await _tried("its workspaces", workspace)
+        case Kind.REF if holding.name == pin_ref(job.pin):
+            return await _tried("its pin", _unpin(equipment, vault, job, holding))
+        case Kind.REF | Kind.SALVAGE:
+            return []
+
+
+async def _tried(what: str, removal: Awaitable[tuple[str, ...]]) -> list[str]:
+    try:
+        return list(await removal)
+    except WorldError as error:
+        return [f"{what} could not be cleaned up: {error.message}"]
+
+
+async def _close(equipment: Equipment, job: Job) -> tuple[str, ...]:
+    status = job.status
+    if not status.proposal or status.reason is Reason.MERGED:
+        return ()
+    forge = equipment.forge(job.run.upstream, job.run.target)
+    if (await forge.proposal(status.proposal)).state is ProposalState.OPEN:
+        words = f"Not merged: {status.explanation or status.state.value}."
+        await forge.comment(status.proposal, words)
+        await forge.close(status.proposal)
+    return ()
+
+
+async def _unpin(equipment: Equipment, vault: Vault, job: Job, holding: Holding) -> tuple[str, ...]:
+    await vault.unpin(job.pin)
+    await holdings.note(equipment, [holdings.gone(holding)])
+    return ()
+
+
+async def _tend(equipment: Equipment, vault: Vault) -> tuple[str, ...]:
+    await equipment.vaults.tend(vault)
+    return ()
+
+
+async def sweep(equipment: Equipment) -> None:
+    """Reclaim the workspaces of tasks that have ended: what a crash kept from being reclaimed."""
+    alive = await equipment.database.transact(_workspaces_in_use)
+    for kind in equipment.workspaces.values():
+        kept = set(alive)
+        for found in await kind.existing():
+            key = found.key or await _named(equipment, found)
+            if key not in alive and not await _swept(equipment, kind, key):
+                kept.add(key)
+        await kind.sweep(frozenset(kept))
+
+
+def _workspaces_in_use(session: Session) -> frozenset[str]:
+    keys: set[str] = set()
+    for run, task in views.unsettled(session):
+        number = views.last_attempt(session, run, task)
+        generation = views.read_attempt(session, run, task, number).generation
+        keys |= {str(WorkspaceKey(run, task, each, WORK)) for each in range(1, generation + 1)}
+        keys.add(str(WorkspaceKey(run, task, number, f"review-{number}")))
+    return frozenset(keys)
+
+
+async def _named(equipment: Equipment, found: Found) -> str:
+    """Return the key of a workspace that has lost its own, as a power cut can have it."""
+    held = await equipment.database.transact(ledger.held, Kind.WORKSPACE)
+    return next((one.name for one in held if folder_name(one.name) == found.path.name), "")
+
+
+async def _swept(equipment: Equipment, kind: Workspaces, key: str) -> bool:
+    """Reclaim a workspace; say no when it is not ours to judge, or cannot be kept safe now."""
+    try:
+        told = await sweep_workspace(equipment, kind, key)
+    except NotFound:
+        log.warning("A workspace that no run of this data folder made was left alone: %s", key)
+        return False
+    except (CommandCenterError, OSError):
+        log.exception("A workspace could not be reclaimed, and was left alone: %s", key)
+        return False
+    for sentence in told:
+        log.info("A workspace was reclaimed: %s (%s)", sentence, key)
+    return True
+
+
+async def sweep_workspace(equipment: Equipment, kind: Workspaces, key: str) -> tuple[str, ...]:
+    """Reclaim the workspace of a task that has ended; return in sentences what was kept.
+
+    Raises:
+        NotFound: no task of ours has it.
+    """
+    parsed = WorkspaceKey.parse(key)
+    if parsed is None:
+        raise NotFound(f"{key or 'It'} names no workspace of ours.")
+    number = await equipment.database.transact(views.last_attempt, parsed.run, parsed.task)
+    if not number:
+        raise NotFound(f"{key} belongs to no task of this data folder.")
+    job = await load(equipment, parsed.run, parsed.task, number)
+    vault = await equipment.vaults.open(job.run.upstream)
+    holding = Holding(Kind.WORKSPACE, kind.kind, key, parsed.run, parsed.task, held=True)
+    return await reclaim_workspace(equipment, vault, job, holding)
