@@ -102,6 +102,21 @@ async def reading(settings: Settings) -> AsyncIterator[Service]:
         await parts.aclose()
 
 
+@asynccontextmanager
+async def owning(settings: Settings) -> AsyncIterator[Service]:
+    """Give a service that has the data folder to itself, and works on no run.
+
+    Raises:
+        AlreadyRunning: another live service owns the data folder.
+    """
+    with _owning(settings):
+        parts = _Parts(settings, "")
+        try:
+            yield parts.service(None, owns=True)
+        finally:
+            await parts.aclose()
+
+
 class _Parts:
     """Everything that is made once, in the order in which it is needed."""
 
@@ -160,9 +175,9 @@ class _Parts:
             poll_s=self._settings.poll_s,
         )
 
-    def service(self, flow: Flow | None) -> Service:
+    def service(self, flow: Flow | None, *, owns: bool = False) -> Service:
         doctor = Doctor(self._settings, self._git, self._workspaces, self._program)
-        return Service(self._settings, self._equipment, doctor, flow)
+        return Service(self._settings, self._equipment, doctor, flow, owns=owns)
 
     def hub(self) -> ASGIApp:
         records = HubStore(self._engine)
@@ -221,7 +236,7 @@ def _hub_token(settings: Settings) -> str:
     path = settings.data_dir / "hub-token"
     if not path.exists():
         # Linked when it is whole: a token that a crash left empty would let everybody in.
-        with tempfile.NamedTemporaryFile("w", dir=settings.data_dir) as file:
+        with tempfile.NamedTemporaryFile("w", dir=settings.data_dir, prefix=".hub-token-") as file:
             file.write(secrets.token_urlsafe(32))
             file.flush()
             os.fsync(file.fileno())

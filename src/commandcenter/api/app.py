@@ -30,6 +30,7 @@ from commandcenter.api.schema import (
     StatusAnswer,
     TaskAnswer,
 )
+from commandcenter.api.upkeep import upkeep
 from commandcenter.core.run import Log
 
 PREFIX = "/api/v1"
@@ -59,6 +60,7 @@ def create_api(service: Service, *, host: str = "127.0.0.1") -> FastAPI:
     app.include_router(_runs(service), prefix=PIPELINE)
     app.include_router(_watching(service), prefix=PIPELINE)
     app.include_router(_machine(service), prefix=PREFIX)
+    app.include_router(upkeep(service), prefix=PREFIX)
     register(app)
     app.add_middleware(Border)
     app.add_middleware(Guard, host=host, prefix=PREFIX, body_bytes_max=_BODY_BYTES_MAX)

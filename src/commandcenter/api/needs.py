@@ -15,6 +15,7 @@ from commandcenter.core.run import (
     Submission,
     TaskStatus,
 )
+from commandcenter.core.upkeep import Files, Item, Restored, Salvaged
 
 
 class Service(Protocol):
@@ -63,6 +64,21 @@ class Service(Protocol):
         self, execution_id: str, *, task: str | None = None, attempt: int | None = None
     ) -> Sequence[Log]:
         """Return what the commands of a run wrote."""
+
+    async def gc(self, *, dry_run: bool) -> Sequence[Item]:
+        """Free what is held elsewhere, and say of the rest why not; or only say what would go."""
+
+    async def salvage(self) -> Sequence[Salvaged]:
+        """Return the work that did not land and can be restored."""
+
+    async def restore(self, id_: str, *, repository: str | None, branch: str | None) -> Restored:
+        """Make a new branch of salvaged work in a repository, by default the run's own."""
+
+    async def salvaged_files(self, id_: str) -> Files:
+        """Return the files of salvaged work as an archive."""
+
+    async def drop(self, id_: str) -> None:
+        """Remove salvaged work for good."""
 
     async def doctor(self) -> Sequence[Finding]:
         """Say what this machine can and cannot do."""

@@ -25,6 +25,7 @@ from commandcenter.core.run import (
     Submission,
     TaskStatus,
 )
+from commandcenter.core.upkeep import Item, Restored, Salvaged, Thing
 
 Number = int | float | str
 """A batch number: 1 or 1.5, and text where a number would not be what its plan writes: `1.10`."""
@@ -335,6 +336,100 @@ class FindingAnswer(BaseModel):
             health=finding.health,
             detail=finding.detail,
             hint=finding.hint or None,
+        )
+
+
+class SalvageAnswer(BaseModel):
+    """Work that did not land, and that can be restored."""
+
+    id: str
+    execution_id: str
+    task: str
+    commit: str | None = Field(description="None: a folder of files that git does not take.")
+    size_bytes: int
+    why: str
+    since: str
+
+    @classmethod
+    def of(cls, salvaged: Salvaged) -> Self:
+        """Return the wire form."""
+        return cls(
+            id=salvaged.id,
+            execution_id=salvaged.run,
+            task=salvaged.task,
+            commit=salvaged.commit or None,
+            size_bytes=salvaged.size_bytes,
+            why=salvaged.why,
+            since=_time(salvaged.since_ms) or "",
+        )
+
+
+class RestoreRequest(BaseModel):
+    """What to restore, and where to."""
+
+    id: Text
+    repository: Text | None = Field(None, description="Folder or URL; by default the run's own.")
+    branch: Text | None = Field(None, description="A name that is not there yet.")
+
+
+class RestoreAnswer(BaseModel):
+    """A branch was made."""
+
+    id: str
+    repository: str
+    branch: str
+    commit: str
+
+    @classmethod
+    def of(cls, restored: Restored) -> Self:
+        """Return the wire form."""
+        return cls(
+            id=restored.id,
+            repository=restored.repository,
+            branch=restored.branch,
+            commit=restored.commit,
+        )
+
+
+class DropRequest(BaseModel):
+    """What to drop for good."""
+
+    id: Text
+
+
+class ItemAnswer(BaseModel):
+    """One thing that `gc` looked at."""
+
+    what: Thing
+    name: str
+    size_bytes: int
+    free: bool = Field(description="It may go; after a collection: it has gone.")
+    why: str
+
+
+class GcAnswer(BaseModel):
+    """All that `gc` looked at."""
+
+    dry_run: bool
+    freed_bytes: int = Field(description="What went, or would go.")
+    items: list[ItemAnswer]
+
+    @classmethod
+    def of(cls, items: Sequence[Item], *, dry_run: bool) -> Self:
+        """Return the wire form."""
+        return cls(
+            dry_run=dry_run,
+            freed_bytes=sum(item.size_bytes for item in items if item.free),
+            items=[
+                ItemAnswer(
+                    what=item.what,
+                    name=item.name,
+                    size_bytes=item.size_bytes,
+                    free=item.free,
+                    why=item.why,
+                )
+                for item in items
+            ],
         )
 
 

@@ -14,7 +14,10 @@ import click
 from commandcenter.cli import failure
 from commandcenter.cli.invocation import Invocation
 
-_COMMANDS = ("run", "serve", "status", "logs", "events", "cancel", "retry", "doctor", "plan")
+_COMMANDS = (
+    *("run", "serve", "status", "logs", "events", "cancel", "retry"),
+    *("salvage", "gc", "doctor", "plan"),
+)
 
 
 class _Commands(click.Group):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, TypeVar
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
@@ -14,8 +14,11 @@ from pydantic import TypeAdapter, ValidationError
 from commandcenter.api.schema import (
     BatchAnswer,
     EventAnswer,
+    GcAnswer,
     HealthAnswer,
     Problem,
+    RestoreAnswer,
+    SalvageAnswer,
     StartAnswer,
     StatusAnswer,
 )
@@ -23,18 +26,26 @@ from commandcenter.cli.failure import Refused
 from commandcenter.core.errors import AlreadyRunning, WorldError
 from commandcenter.settings import Settings
 
+if TYPE_CHECKING:
+    from commandcenter.api.needs import Service
+
 _T = TypeVar("_T")
 _PIPELINE = "/api/v1/autonomous"
+_UPKEEP = "/api/v1"
 _HEALTH_S = 3.0
 _ANSWER_S = 60.0
 _START_S = 900.0
 """A start may have to fetch a large repository."""
+_UPKEEP_S = 3600.0
+"""A collection may have to rewrite one."""
+_ARCHIVE_HEADER = "X-Left-Out"
 _OWNER_TRIES = 40
 _OWNER_PAUSE_S = 0.25
 
 _RUNS = TypeAdapter(list[StatusAnswer])
 _BATCHES = TypeAdapter(list[BatchAnswer])
 _EVENTS = TypeAdapter(list[EventAnswer])
+_SALVAGE = TypeAdapter(list[SalvageAnswer])
 
 
 class ServiceGone(WorldError):  # noqa: N818 - it names an outcome
@@ -94,6 +105,43 @@ class Client:
     async def get_doctor(self) -> httpx.Response:
         """Return what the service found of its machine."""
         return await self._call("GET", "/api/v1/doctor", below="")
+
+    async def salvage(self) -> list[SalvageAnswer]:
+        """Return the work that did not land and can be restored."""
+        return _SALVAGE.validate_json((await self._upkeep("GET", "/salvage")).content)
+
+    async def restore(self, body: dict[str, Any]) -> RestoreAnswer:  # Any: JSON
+        """Make a branch of salvaged work."""
+        answer = await self._upkeep("POST", "/salvage/restore", json=body)
+        return RestoreAnswer.model_validate_json(answer.content)
+
+    async def drop(self, id_: str) -> None:
+        """Remove salvaged work for good."""
+        await self._upkeep("POST", "/salvage/drop", json={"id": id_})
+
+    async def fetch_files(self, id_: str, archive: IO[bytes]) -> int:
+        """Write the files of salvaged work as a tar archive; return how many are not in it."""
+        request = self._http.build_request(
+            "GET", f"{_UPKEEP}/salvage/files", params={"id": id_}, timeout=_UPKEEP_S
+        )
+        try:
+            answer = await self._http.send(request, stream=True)
+            if answer.is_error:
+                await answer.aread()
+                raise Refused(_problem(answer))
+            async for chunk in answer.aiter_bytes():
+                archive.write(chunk)
+        except httpx.TransportError as error:
+            raise ServiceGone(self.url) from error
+        return int(answer.headers.get(_ARCHIVE_HEADER, 0))
+
+    async def gc(self, *, dry_run: bool) -> GcAnswer:
+        """Free what is held elsewhere, or say what would go."""
+        answer = await self._upkeep("GET" if dry_run else "POST", "/gc")
+        return GcAnswer.model_validate_json(answer.content)
+
+    async def _upkeep(self, method: str, path: str, **more: Any) -> httpx.Response:
+        return await self._call(method, path, below=_UPKEEP, timeout=_UPKEEP_S, **more)
 
     async def post(self, path: str, body: dict[str, Any]) -> httpx.Response:  # Any: JSON
         """Return the answer to a POST below the pipeline's address."""
@@ -165,13 +213,32 @@ async def reading(settings: Settings) -> AsyncIterator[Client]:
             yield await stack.enter_async_context(_view(settings))
 
 
+@asynccontextmanager
+async def owning(settings: Settings) -> AsyncIterator[Client]:
+    """Give a client of the live service, or have the data folder to itself and work on no run.
+
+    Raises:
+        AlreadyRunning: a service owns the data folder, but does not answer.
+    """
+    async with AsyncExitStack() as stack:
+        yield await _enter(settings, stack, _keeper)
+
+
 async def _enter_service(settings: Settings, stack: AsyncExitStack) -> Client:
+    return await _enter(settings, stack, _embedded)
+
+
+async def _enter(
+    settings: Settings,
+    stack: AsyncExitStack,
+    become: Callable[[Settings], AbstractAsyncContextManager[Client]],
+) -> Client:
     for tries_left in reversed(range(_OWNER_TRIES)):
         url = await _live(settings)
         if url is not None:
             return await stack.enter_async_context(_client(url, embedded=False))
         try:
-            return await stack.enter_async_context(_embedded(settings))
+            return await stack.enter_async_context(become(settings))
         except AlreadyRunning:
             # Its owner is starting or stopping: it will answer, or let go.
             if not tries_left:
@@ -195,13 +262,27 @@ async def _embedded(settings: Settings) -> AsyncIterator[Client]:
 
 @asynccontextmanager
 async def _view(settings: Settings) -> AsyncIterator[Client]:
-    from commandcenter.api.app import create_api
     from commandcenter.app import reading as reading_service
 
-    async with reading_service(settings) as service:
-        transport = httpx.ASGITransport(create_api(service), raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
-            yield Client(http, embedded=True)
+    async with reading_service(settings) as service, _in_process(service) as client:
+        yield client
+
+
+@asynccontextmanager
+async def _keeper(settings: Settings) -> AsyncIterator[Client]:
+    from commandcenter.app import owning as owning_service
+
+    async with owning_service(settings) as service, _in_process(service) as client:
+        yield client
+
+
+@asynccontextmanager
+async def _in_process(service: Service) -> AsyncIterator[Client]:
+    from commandcenter.api.app import create_api
+
+    transport = httpx.ASGITransport(create_api(service), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+        yield Client(http, embedded=True)
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from commandcenter.core.change import Change
 from commandcenter.core.check import Found, Judgement, Receipt, Verdict
 from commandcenter.core.markdown import cell, code
 from commandcenter.core.plan import Plan, Task
+from commandcenter.core.workspace import WorkspaceKey
 
 _RESULT = "result"
 _REFUSED = (".lock", _RESULT)
@@ -41,6 +42,11 @@ def _identity(task: str) -> str:
 def landing_branch(run: str) -> str:
     """Return the branch that holds a run's result when its target cannot be moved."""
     return f"commandcenter/{run}/{_RESULT}"
+
+
+def salvage_branch(key: WorkspaceKey) -> str:
+    """Return the branch on which work that did not land is given back, unless another is named."""
+    return f"salvage/{key.run}/{_identity(key.task)}-{key.purpose}-{key.attempt}"
 
 
 def proposal_title(task: Task) -> str:

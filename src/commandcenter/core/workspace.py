@@ -134,8 +134,8 @@ class Laid:
     """A base that is there: a commit's files, which workspaces share read-only."""
 
     path: Path
-    used: bool
-    """Whether a workspace lies on it."""
+    used_by: frozenset[str]
+    """Names of the folders of workspaces that lie on it, also of those that were put aside."""
 
 
 @dataclass(frozen=True)

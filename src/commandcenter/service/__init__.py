@@ -43,8 +43,12 @@ from commandcenter.core.run import (
     TaskStatus,
     overall,
 )
+from commandcenter.core.upkeep import Files, Item, Restored, Salvaged
 from commandcenter.readers import PlanSource, ReadResult, read_plan
 from commandcenter.service.doctor import Doctor
+from commandcenter.service.gate import Gate
+from commandcenter.service.salvage import Salvage
+from commandcenter.service.upkeep import Upkeep
 from commandcenter.settings import NO_REVIEW, Settings
 from commandcenter.stages import holdings
 from commandcenter.stages.equipment import Equipment
@@ -66,14 +70,27 @@ class Service:
     """One service on one data folder."""
 
     def __init__(
-        self, settings: Settings, equipment: Equipment, doctor: Doctor, flow: Flow | None
+        self,
+        settings: Settings,
+        equipment: Equipment,
+        doctor: Doctor,
+        flow: Flow | None,
+        *,
+        owns: bool = False,
     ) -> None:
-        """Without a `flow` it only reads: nothing works on the runs that are in progress."""
+        """Without a `flow` nothing works on the runs that are in progress.
+
+        `owns`: the data folder is ours alone, so that it can be cleaned up all the same.
+        """
         self._settings = settings
         self._equipment = equipment
         self._doctor = doctor
         self._flow = flow
         self._database = equipment.database
+        self._gate = Gate()
+        self._upkeep = Upkeep(settings, equipment, self._gate)
+        self._salvage = Salvage(settings, equipment)
+        self._owns = owns
 
     async def submit(self, submission: Submission) -> Started:
         """Check everything that can be checked, then start a run.
@@ -94,8 +111,9 @@ class Service:
         await self._doctor.require(mode, options)
         self._equipment.forge(repository.upstream, repository.target)
         notes = [*restricted.notes, *_notes(repository, plan_path), *_unsupported(restricted.plan)]
-        run = await self._prepared(restricted.plan, plan_path, repository, mode, options, notes)
-        await flow.submit(run)
+        async with self._gate.entered(repository.upstream):
+            run = await self._prepared(restricted.plan, plan_path, repository, mode, options, notes)
+            await flow.submit(run)
         warnings = [str(each) for each in result.diagnostics] + notes
         return Started(
             run.record.id,
@@ -381,7 +399,9 @@ class Service:
         flow = self._working()
         if task is not None:
             await self.task(execution_id, task)
-        await self._retry(flow, execution_id, task)
+        upstream = (await self.run(execution_id)).upstream
+        async with self._gate.entered(upstream):
+            await self._retry(flow, execution_id, task)
         return await self.run(execution_id)
 
     async def _retry(self, flow: Flow, execution_id: str, task: str | None) -> None:
@@ -404,6 +424,35 @@ class Service:
             await self.task(execution_id, task)
         wanted = tuple(each.id for each in tasks if task in (None, each.id))
         return await asyncio.to_thread(self._equipment.logs.find, execution_id, wanted, attempt)
+
+    async def gc(self, *, dry_run: bool) -> Sequence[Item]:
+        """Free what is held elsewhere, and say of the rest why not; or only say what would go."""
+        self._require_ownership()
+        return await (self._upkeep.look() if dry_run else self._upkeep.collect())
+
+    async def salvage(self) -> Sequence[Salvaged]:
+        """Return the work that did not land and can be restored, oldest first."""
+        return await self._salvage.list()
+
+    async def restore(self, id_: str, *, repository: str | None, branch: str | None) -> Restored:
+        """Make a new branch of salvaged work in a repository, by default the run's own."""
+        self._require_ownership()
+        return await self._salvage.restore(id_, repository, branch)
+
+    async def salvaged_files(self, id_: str) -> Files:
+        """Return the files of salvaged work as an archive."""
+        self._require_ownership()
+        return await self._salvage.files(id_)
+
+    async def drop(self, id_: str) -> None:
+        """Remove salvaged work for good."""
+        self._require_ownership()
+        await self._salvage.drop(id_)
+
+    def _require_ownership(self) -> None:
+        """Make sure that nobody else works on the data folder."""
+        if not self._owns:
+            self._working()
 
     async def doctor(self) -> Sequence[Finding]:
         """Return what is and is not in order on this machine."""

@@ -53,7 +53,7 @@ async def _reclaim(equipment: Equipment, vault: Vault, job: Job, holding: Holdin
             branch = reclaim_branch(equipment, vault, holding, job.run.landed_on)
             return await _tried("its branch", branch)
         case Kind.WORKSPACE:
-            workspace = reclaim_workspace(equipment, vault, job, holding)
+            workspace = reclaim_workspace(equipment, job, holding)
             return await _tried("its workspaces", workspace)
         case Kind.REF if holding.name == pin_ref(job.pin):
             return await _tried("its pin", _unpin(equipment, vault, job, holding))
@@ -93,17 +93,18 @@ async def _tend(equipment: Equipment, vault: Vault) -> tuple[str, ...]:
 
 async def sweep(equipment: Equipment) -> None:
     """Reclaim the workspaces of tasks that have ended: what a crash kept from being reclaimed."""
-    alive = await equipment.database.transact(_workspaces_in_use)
+    alive = await equipment.database.transact(workspaces_in_use)
     for kind in equipment.workspaces.values():
         kept = set(alive)
         for found in await kind.existing():
-            key = found.key or await _named(equipment, found)
+            key = await name_of(equipment, found)
             if key not in alive and not await _swept(equipment, kind, key):
                 kept.add(key)
         await kind.sweep(frozenset(kept))
 
 
-def _workspaces_in_use(session: Session) -> frozenset[str]:
+def workspaces_in_use(session: Session) -> frozenset[str]:
+    """Return the keys of the workspaces that tasks go on with after a start."""
     keys: set[str] = set()
     for run, task in views.unsettled(session):
         number = views.last_attempt(session, run, task)
@@ -113,8 +114,13 @@ def _workspaces_in_use(session: Session) -> frozenset[str]:
     return frozenset(keys)
 
 
-async def _named(equipment: Equipment, found: Found) -> str:
-    """Return the key of a workspace that has lost its own, as a power cut can have it."""
+async def name_of(equipment: Equipment, found: Found) -> str:
+    """Return the key of a workspace, also of one that a power cut took its own from.
+
+    Empty: neither it nor the ledger tells.
+    """
+    if found.key:
+        return found.key
     held = await equipment.database.transact(ledger.held, Kind.WORKSPACE)
     return next((one.name for one in held if folder_name(one.name) == found.path.name), "")
 
@@ -146,7 +152,8 @@ async def sweep_workspace(equipment: Equipment, kind: Workspaces, key: str) -> t
     number = await equipment.database.transact(views.last_attempt, parsed.run, parsed.task)
     if not number:
         raise NotFound(f"{key} belongs to no task of this data folder.")
-    job = await load(equipment, parsed.run, parsed.task, number)
-    vault = await equipment.vaults.open(job.run.upstream)
     holding = Holding(Kind.WORKSPACE, kind.kind, key, parsed.run, parsed.task, held=True)
-    return await reclaim_workspace(equipment, vault, job, holding)
+    if is_derived(holding):
+        return await reclaim_derived(equipment, [holding])
+    job = await load(equipment, parsed.run, parsed.task, number)
+    return await reclaim_workspace(equipment, job, holding)

@@ -215,6 +215,47 @@ def read_attempt(session: Session, run: str, task: str, number: int) -> Attempt:
     return Attempt.from_json(json.loads(record))
 
 
+@dataclass(frozen=True)
+class Lost:
+    """A captured try of a task that ended without landing."""
+
+    run: str
+    task: str
+    upstream: str
+    state: State
+    ended_ms: int
+    attempt: Attempt
+
+
+def captures_not_landed(session: Session) -> tuple[Lost, ...]:
+    """Return the captured tries of tasks that ended without landing; empty changes are none."""
+    ended = [state.value for state in (State.FAILED, State.CANCELLED, State.SKIPPED)]
+    of_task = sa.and_(
+        schema.tasks.c.run == schema.attempts.c.run, schema.tasks.c.id == schema.attempts.c.task
+    )
+    query = (
+        sa.select(
+            schema.attempts, schema.runs.c.upstream, schema.tasks.c.state, schema.tasks.c.ended_ms
+        )
+        .join(schema.tasks, of_task)
+        .join(schema.runs, schema.runs.c.id == schema.tasks.c.run)
+        .where(schema.tasks.c.state.in_(ended))
+        .order_by(schema.tasks.c.run, schema.tasks.c.ordinal, schema.attempts.c.number)
+    )
+    found = (
+        Lost(
+            row["run"],
+            row["task"],
+            row["upstream"],
+            State(row["state"]),
+            row["ended_ms"],
+            Attempt.from_json(json.loads(row["record"])),
+        )
+        for row in session.execute(query).mappings()
+    )
+    return tuple(lost for lost in found if lost.attempt.head not in ("", lost.attempt.base))
+
+
 def last_attempt(session: Session, run: str, task: str) -> int:
     """Return the number of the last try, 0 when there was none."""
     table = schema.attempts

@@ -7,7 +7,7 @@ import stat
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from commandcenter.core.errors import GitError, InputError
 from commandcenter.system.beneath import open_beneath
@@ -96,7 +96,7 @@ async def _place(vault: Vault, repository: str) -> str:
     return found.text
 
 
-async def pack_commit(vault: Vault, commit: str, out: BinaryIO) -> None:
+async def pack_commit(vault: Vault, commit: str, out: IO[bytes]) -> None:
     """Write the files of a commit as a tar archive; what is in submodules is not among them."""
     async with vault.quarantine() as folder:
         files, index = folder / "files", {"GIT_INDEX_FILE": str(folder / "index")}
@@ -112,7 +112,7 @@ async def pack_commit(vault: Vault, commit: str, out: BinaryIO) -> None:
         pack_folder(files, out)
 
 
-def pack_folder(folder: Path, out: BinaryIO) -> tuple[str, ...]:
+def pack_folder(folder: Path, out: IO[bytes]) -> tuple[str, ...]:
     """Write the files and links below a folder as a tar archive; return what was left out.
 
     Somebody hostile may have written it: no link is followed, and nothing named `.git` is taken.

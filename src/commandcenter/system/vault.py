@@ -277,6 +277,11 @@ class Vault:
         found = await self._run(*asked, *prefixes, check=False)
         return bool(found.exit_code == 0 and found.text)
 
+    async def reached_by(self, ref: str, prefix: str) -> frozenset[str]:
+        """Return the refs below a prefix whose commits a ref contains."""
+        options = (f"--merged={ref}", "--format=%(refname)")
+        return frozenset((await self._run("for-each-ref", *options, prefix)).text.splitlines())
+
     @contextlib.asynccontextmanager
     async def unwritten(self) -> AsyncIterator[None]:
         """Keep refs as they are, and let nothing be fetched, until the block ends."""

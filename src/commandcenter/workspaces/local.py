@@ -182,8 +182,11 @@ class Local:
 
     async def bases(self) -> tuple[Laid, ...]:
         """Return the bases that are there."""
-        used = self._used_bases()
-        return tuple(Laid(path, path / "tree" in used) for path in self._bases.existing())
+        lying = [(each.name, _base_of(each)) for each in self._all()]
+        return tuple(
+            Laid(path, frozenset(name for name, base in lying if base == path / "tree"))
+            for path in self._bases.existing()
+        )
 
     async def remove_base(self, path: Path) -> bool:
         """Remove a base unless a workspace lies on it, also one that is just being opened."""
@@ -200,8 +203,11 @@ class Local:
         return sorted((self._root / "ws").glob("*"))
 
     def _used_bases(self) -> set[Path]:
-        """Return the trees that workspaces lie on; what was put aside needs its base, too."""
-        return {_base_of(each) for each in (*self._existing(), *(self._root / "aside").glob("*"))}
+        return {_base_of(each) for each in self._all()}
+
+    def _all(self) -> list[Path]:
+        """Return the folders of all workspaces; what was put aside needs its base, too."""
+        return [*self._existing(), *sorted((self._root / "aside").glob("*"))]
 
     async def _provide(self, key: WorkspaceKey, vault: Path, commit: str) -> LocalWorkspace:
         means = await self._probed()
