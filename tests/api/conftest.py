@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ from commandcenter.core.run import (
     TaskStatus,
     overall,
 )
+from commandcenter.core.upkeep import Files, Item, Restored, Salvaged, Thing
 
 RUN = "exec_0badcafe"
 
@@ -43,6 +45,9 @@ class MemoryService:
     scheduled: tuple[str, ...] = ("1", "2")
     submitted: list[Submission] = field(default_factory=list)
     retried: list[str | None] = field(default_factory=list)
+    collected: list[bool] = field(default_factory=list)
+    restored: list[tuple[str, str | None, str | None]] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
     failure: Exception | None = None
     grown: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -138,6 +143,31 @@ class MemoryService:
 
     async def doctor(self) -> Sequence[Finding]:
         return [Finding("git", Health.OK, "git 2.39"), Finding("bwrap", Health.MISSING, "", "x")]
+
+    async def gc(self, *, dry_run: bool) -> Sequence[Item]:
+        self.collected.append(dry_run)
+        return [
+            Item(Thing.BASE, "/bases/one", 4096, True, "no workspace lies on it"),
+            Item(Thing.BRANCH, "commandcenter/x/1", 0, False, "it is not ours"),
+        ]
+
+    async def salvage(self) -> Sequence[Salvaged]:
+        work = Salvaged(f"{RUN}/1.1/1/work", RUN, "1.1", "a" * 40, 512, "cancelled", 1)
+        return [work, replace(work, id=f"{RUN}/1.2/1/work", commit="", why="too large")]
+
+    async def restore(self, id_: str, *, repository: str | None, branch: str | None) -> Restored:
+        if self.failure:
+            raise self.failure
+        self.restored.append((id_, repository, branch))
+        return Restored(id_, repository or "/repositories/one", branch or "salvage/x", "a" * 40)
+
+    async def salvaged_files(self, id_: str) -> Files:
+        if self.failure:
+            raise self.failure
+        return Files(io.BytesIO(b"tar" * 100_000), ("a/.git", "pipe"))
+
+    async def drop(self, id_: str) -> None:
+        self.dropped.append(id_)
 
     def write_log(self, task: str, attempt: int, path: Path) -> None:
         size_bytes = path.stat().st_size

@@ -50,6 +50,37 @@ async def test_a_sweep_removes_what_a_killed_service_left_unfinished(tmp_path: P
     assert not left.exists()
 
 
+async def test_a_base_that_somebody_has_just_claimed_is_not_removed(
+    tmp_path: Path, example: Example
+) -> None:
+    bases = Bases(tmp_path / "bases", Git())
+    base = await bases.prepare(example.vault, example.commit)
+    claimed: set[Path] = set()
+
+    removing = bases.remove(base.tree.parent, lambda: claimed)
+    claimed.add(bases.of(example.vault, example.commit).tree)
+    refused = await removing
+    claimed.clear()
+    removed = await bases.remove(base.tree.parent, lambda: claimed)
+
+    assert (refused, removed) == (False, True)
+    assert bases.existing() == []
+
+
+async def test_removing_a_base_while_it_is_asked_for_leaves_a_whole_one(
+    tmp_path: Path, example: Example
+) -> None:
+    bases = Bases(tmp_path / "bases", Git())
+    base = await bases.prepare(example.vault, example.commit)
+
+    prepared, _ = await asyncio.gather(
+        bases.prepare(example.vault, example.commit),
+        bases.remove(base.tree.parent, lambda: [base.tree]),
+    )
+
+    assert (prepared.tree / "hello.txt").read_text() == "hello\n"
+
+
 async def test_a_sweep_leaves_what_is_being_made(tmp_path: Path) -> None:
     making = tmp_path / "bases" / "vault" / "new-making"
     making.mkdir(parents=True)

@@ -128,17 +128,22 @@ def extract(archive: IO[bytes], to: Path) -> int:
     Links come last, so that nothing is written through one.
     """
     to.mkdir(parents=True, exist_ok=True)
+    number = 0
     with tarfile.open(fileobj=archive, mode="r:") as members:
-        files = [member for member in members if _is_below(member.name)]
-        for member in files:
+        inside = [member for member in members if _is_below(member.name)]
+        files = [member for member in inside if member.isreg()]
+        links = [member for member in inside if member.issym()]
+        for member in (*files, *links):
+            place = to / member.name
+            if os.path.lexists(place):
+                continue
+            place.parent.mkdir(parents=True, exist_ok=True)
             if member.isreg():
-                _write(members, member, to / member.name)
-        for member in files:
-            if member.issym():
-                place = to / member.name
-                place.parent.mkdir(parents=True, exist_ok=True)
+                _write(members, member, place)
+            else:
                 place.symlink_to(member.linkname)
-    return sum(member.isreg() or member.issym() for member in files)
+            number += 1
+    return number
 
 
 def _is_below(name: str) -> bool:
@@ -147,7 +152,6 @@ def _is_below(name: str) -> bool:
 
 
 def _write(members: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
     content = members.extractfile(member)
     assert content is not None
     with content, place.open("xb") as file:

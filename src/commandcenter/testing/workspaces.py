@@ -494,6 +494,77 @@ class WorkspacesContract:
         async with opened(workspaces, example) as workspace:
             assert (await workspace.run("read", sh("cat kept"))).stdout == b"kept\n"
 
+    async def test_a_sweep_leaves_alone_what_has_lost_its_name_and_holds_files(
+        self, workspaces: Workspaces, example: Example
+    ) -> None:
+        async with opened(workspaces, example, keep=True) as workspace:
+            await workspace.run("write", sh("echo kept > kept"))
+        (found,) = await workspaces.existing()
+        (found.path / "key").write_text("")
+
+        removed = await workspaces.sweep(frozenset())
+
+        assert removed == ()
+        assert [each.path for each in await workspaces.existing()] == [found.path]
+
+    async def test_what_is_there_is_told_by_its_key(
+        self, workspaces: Workspaces, example: Example
+    ) -> None:
+        for key in (KEY, OTHER):
+            async with opened(workspaces, example, key, keep=True):
+                pass
+
+        assert {each.key for each in await workspaces.existing()} == {str(KEY), str(OTHER)}
+
+    async def test_a_stilled_workspace_runs_nothing_and_shows_its_files(
+        self, workspaces: Workspaces, example: Example
+    ) -> None:
+        mark, begun = uuid.uuid4().hex, asyncio.Event()
+        script = sh(f"echo half > half; echo begun; sleep 60; : {mark}")
+        async with opened(workspaces, example, keep=True) as workspace:
+            run = workspace.run("long", script, on_line=lambda _: begun.set())
+            running = asyncio.ensure_future(run)
+            await begun.wait()
+            contents = await workspaces.still(KEY)
+            alive = processes(mark)
+            await running
+
+        assert alive == 0
+        assert contents is not None
+        assert ((contents.upper or contents.tree or Path("/")) / "half").read_text() == "half\n"
+
+    async def test_what_was_put_aside_is_neither_opened_nor_swept_and_stays_whole(
+        self, workspaces: Workspaces, example: Example
+    ) -> None:
+        async with opened(workspaces, example, keep=True) as workspace:
+            await workspace.run("write", sh("echo kept > kept"))
+
+        await workspaces.put_aside(KEY)
+        await workspaces.put_aside(KEY)
+        await workspaces.sweep(frozenset())
+
+        async with opened(workspaces, example) as workspace:
+            assert (await workspace.run("read", sh("cat kept"))).stdout == b""
+        contents = await workspaces.aside(KEY)
+        assert contents is not None
+        assert ((contents.upper or contents.tree or Path("/")) / "kept").read_text() == "kept\n"
+        await workspaces.remove_aside(KEY)
+        assert await workspaces.aside(KEY) is None
+
+    async def test_a_base_goes_only_when_no_workspace_lies_on_it(
+        self, workspaces: Workspaces, example: Example
+    ) -> None:
+        async with opened(workspaces, example):
+            laid = await workspaces.bases()
+            refused = [await workspaces.remove_base(each.path) for each in laid if each.used_by]
+        gone = [await workspaces.remove_base(each.path) for each in await workspaces.bases()]
+
+        assert not any(refused)
+        assert all(gone)
+        assert await workspaces.bases() == ()
+        async with opened(workspaces, example) as workspace:
+            assert (await workspace.run("read", sh("cat hello.txt"))).stdout == b"hello\n"
+
     # Reading what a hostile command left
 
     async def test_a_result_is_read_only_from_a_plain_file_of_a_bounded_size(

@@ -17,9 +17,9 @@ OnPoint = Callable[[str], None]
 
 GIT_WRITES = frozenset(
     {
-        *("checkout-index", "clone", "commit-graph", "commit-tree", "fast-import", "fetch"),
-        *("index-pack", "init", "merge-tree", "push", "read-tree", "repack", "update-index"),
-        "update-ref",
+        *("bundle", "checkout-index", "clone", "commit-graph", "commit-tree", "fast-import"),
+        *("fetch", "index-pack", "init", "merge-tree", "prune", "push", "read-tree", "repack"),
+        *("update-index", "update-ref"),
     }
 )
 _FILES = {
