@@ -12,6 +12,7 @@ from commandcenter.core.errors import InputError, NotFound
 from commandcenter.core.ledger import Kind
 from commandcenter.core.workspace import Command, WorkspaceKey
 from commandcenter.stages import Stages
+from commandcenter.stages.job import load
 from commandcenter.stages.salvage import bundle_path
 from commandcenter.system.vault import salvage_ref
 from commandcenter.testing.scene import fingerprint
@@ -57,7 +58,8 @@ async def test_a_settlement_that_is_repeated_keeps_one_copy(yard: Yard) -> None:
     first = await settle(yard, "exec_1")
     again = await settle(yard, "exec_1")
 
-    assert (len(first), again) == (1, [])
+    assert len(first) == 1
+    assert again == first
     assert len(await yard.service.salvage()) == 1
 
 
@@ -96,7 +98,7 @@ async def test_a_later_try_that_added_nothing_leaves_nothing_to_keep(yard: Yard)
     """The second try was cut off before it did anything: the first one's capture holds it all."""
     job = await yard.begin("exec_1", tries=2)
     await yard.act(job, UNFINISHED)
-    await yard.capture_as(job, 1)
+    await yard.capture(await load(yard.equipment, "exec_1", TASK.id, 1))
     await yard.fail(job, settled=False)
 
     assert await settle(yard, "exec_1", 2) == []
@@ -104,6 +106,30 @@ async def test_a_later_try_that_added_nothing_leaves_nothing_to_keep(yard: Yard)
     vault = await yard.vault()
     assert await vault.refs("refs/cc/salvage/") == {}
     assert list(await yard.held(Kind.SALVAGE)) == []
+
+
+async def test_a_capture_that_a_cancellation_kept_from_being_recorded_is_not_lost(
+    yard: Yard,
+) -> None:
+    """The vault has it, and no try tells of it: nobody would find it."""
+    job = await yard.begin("exec_1")
+    await yard.act(job, UNFINISHED)
+    await yard.capture_as(job, 1)
+    await yard.fail(job, settled=False)
+
+    await settle(yard, "exec_1")
+
+    assert [each.id for each in await yard.service.salvage()] == ["exec_1/1.1/1/work"]
+
+
+async def test_the_ledger_forgets_captures_that_never_came_to_be(yard: Yard) -> None:
+    job = await yard.begin("exec_1", tries=2)
+    await yard.act(job, UNFINISHED)
+    await yard.fail(job, settled=False)
+
+    await settle(yard, "exec_1", 2)
+
+    assert list(await yard.held(Kind.REF, Kind.WORKSPACE)) == []
 
 
 async def test_a_workspace_in_which_nothing_was_done_leaves_nothing(yard: Yard) -> None:
@@ -127,6 +153,7 @@ async def test_what_cannot_be_taken_is_put_aside_with_the_reason(
     (told,) = await settle(yard, "exec_1")
 
     assert "larger than 100 MiB" in told
+    assert await settle(yard, "exec_1") == [told]
     (kept,) = await yard.service.salvage()
     assert (kept.commit, kept.why) == ("", "`big.bin` is larger than 100 MiB.")
     assert yard.workspace("exec_1") is None

@@ -23,6 +23,7 @@ from commandcenter.stages.salvage import (
     bundle_path,
     drop_salvage,
     folder_of,
+    is_whole,
     ref_of,
     salvage_bytes,
 )
@@ -165,8 +166,7 @@ def _branch(id_: str) -> str:
 
 
 def _salvage(session: Session) -> tuple[Holding, ...]:
-    # One without either is about to be kept.
-    return tuple(h for h in ledger.held(session, Kind.SALVAGE) if h.commit or h.words)
+    return tuple(filter(is_whole, ledger.held(session, Kind.SALVAGE)))
 
 
 def _captured(session: Session) -> tuple[Salvaged, ...]:

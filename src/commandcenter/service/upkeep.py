@@ -39,6 +39,7 @@ from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.salvage import (
     bundle_path,
     drop_salvage,
+    is_whole,
     reclaim_branch,
     ref_of,
     salvage_bytes,
@@ -168,7 +169,9 @@ class Upkeep:
         return _candidate(Thing.BRANCH, holding.name, ruling, act=act)
 
     async def _drop_branch(self, vault: Vault, holding: Holding, target: str) -> str:
-        return " ".join(await reclaim_branch(self._equipment, vault, holding, target))
+        await reclaim_branch(self._equipment, vault, holding, target)
+        now = await holdings.branch_of(self._equipment, holding.place, holding.name)
+        return now.words if now and now.held else ""
 
     # Workspaces and bases
 
@@ -178,15 +181,14 @@ class Upkeep:
             for each in await kind.existing():
                 key = await name_of(self._equipment, each)
                 ruling = _rule_on_workspace(key, facts)
-                size = size_bytes(each.path)
+                size = await _measured(each.path)
                 act = partial(self._drop_workspace, kind, key)
                 name = key or str(each.path)
                 found.append(_candidate(Thing.WORKSPACE, name, ruling, size, act))
         return found
 
     async def _drop_workspace(self, kind: Workspaces, key: str) -> str:
-        for sentence in await sweep_workspace(self._equipment, kind, key):
-            log.info("A workspace was reclaimed: %s (%s)", sentence, key)
+        await sweep_workspace(self._equipment, kind, key)
         return ""
 
     async def _bases(self, _: _Facts, before: Sequence[Item]) -> list[_Candidate]:
@@ -198,7 +200,7 @@ class Upkeep:
                 ruling = of_base(used=bool(each.used_by - gone))
                 act = partial(_drop_base, kind, each.path)
                 found.append(
-                    _candidate(Thing.BASE, str(each.path), ruling, size_bytes(each.path), act)
+                    _candidate(Thing.BASE, str(each.path), ruling, await _measured(each.path), act)
                 )
         return found
 
@@ -240,7 +242,7 @@ class Upkeep:
         for upstream in self._upstreams(facts):
             folder = vault_folder(self._data_dir, upstream)
             ruling = Ruling(False, f"the private copy of {upstream}, from which runs land")
-            found.append(_candidate(Thing.VAULT, folder.name, ruling, size_bytes(folder)))
+            found.append(_candidate(Thing.VAULT, folder.name, ruling, await _measured(folder)))
             try:
                 found += await self._refs(facts, upstream, await self._vault(upstream))
             except CommandCenterError as error:
@@ -303,13 +305,12 @@ class Upkeep:
     # Salvage and logs
 
     async def _salvage(self, facts: _Facts, _: Sequence[Item]) -> list[_Candidate]:
+        held = [each for each in facts.of(Kind.SALVAGE) if is_whole(each)]
         landed = {
             upstream: await self._landed_or_none(facts, upstream)
-            for upstream in {each.place for each in facts.of(Kind.SALVAGE)}
+            for upstream in {each.place for each in held}
         }
-        return [
-            await self._salvaged(facts, each, landed[each.place]) for each in facts.of(Kind.SALVAGE)
-        ]
+        return [await self._salvaged(each, landed[each.place]) for each in held]
 
     async def _landed_or_none(self, facts: _Facts, upstream: str) -> frozenset[str] | None:
         try:
@@ -317,9 +318,7 @@ class Upkeep:
         except CommandCenterError:
             return None
 
-    async def _salvaged(
-        self, facts: _Facts, holding: Holding, landed: frozenset[str] | None
-    ) -> _Candidate:
+    async def _salvaged(self, holding: Holding, landed: frozenset[str] | None) -> _Candidate:
         ref = ref_of(holding)
         ruling = of_salvage(
             folder=not holding.commit,
@@ -345,7 +344,7 @@ class Upkeep:
                     kept_days=self._keep.logs_days,
                 )
                 act = partial(_drop_logs, folder)
-                size = size_bytes(folder)
+                size = await _measured(folder)
                 found.append(_candidate(Thing.LOGS, f"of {folder.name}", ruling, size, act))
         return found
 
@@ -355,8 +354,10 @@ class Upkeep:
         known = self.known(facts.runs.values(), facts.held)
         ruling = Ruling(False, "nothing of CommandCenter's explains it; it is not touched")
         return [
-            _candidate(Thing.UNKNOWN, str(path), ruling, size_bytes(self._data_dir / path))
-            for path in _unexplained(self._data_dir, PurePosixPath("."), known)
+            _candidate(Thing.UNKNOWN, str(path), ruling, await _measured(self._data_dir / path))
+            for path in await asyncio.to_thread(
+                lambda: list(_unexplained(self._data_dir, PurePosixPath("."), known))
+            )
         ]
 
     def known(self, runs: Iterable[RunRecord], held: Iterable[Holding]) -> Known:
@@ -387,6 +388,10 @@ def _read(session: Session) -> _Facts:
         held=ledger.held(session, *Kind),
         unsettled=frozenset(views.unsettled(session)),
     )
+
+
+async def _measured(path: Path) -> int:
+    return await asyncio.to_thread(size_bytes, path)
 
 
 async def _freed(candidate: _Candidate) -> Item:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,24 +27,22 @@ RESULT = "result"
 """Stands for the task of a branch that holds a whole run's result."""
 
 
-async def reclaim_workspace(equipment: Equipment, job: Job, holding: Holding) -> tuple[str, ...]:
-    """Remove a workspace, after keeping what only it holds; return in sentences what was kept.
+async def reclaim_workspace(equipment: Equipment, job: Job, holding: Holding) -> None:
+    """Remove a workspace, after keeping what only it holds.
 
     A second call finds what the first one kept.
     """
     key = key_of(holding)
-    told = await _keep(equipment, job, key)
+    await _keep(equipment, job, key)
     await equipment.workspaces[holding.place].remove(key)
     await holdings.note(equipment, [holdings.gone(holding)])
-    return told
 
 
-async def reclaim_derived(equipment: Equipment, held: Sequence[Holding]) -> tuple[str, ...]:
+async def reclaim_derived(equipment: Equipment, held: Sequence[Holding]) -> None:
     """Remove workspaces that hold nothing but what is made again: of checks and reviews."""
     for holding in held:
         await equipment.workspaces[holding.place].remove(key_of(holding))
     await holdings.note(equipment, map(holdings.gone, held))
-    return ()
 
 
 def is_derived(holding: Holding) -> bool:
@@ -51,31 +50,35 @@ def is_derived(holding: Holding) -> bool:
     return holding.kind is Kind.WORKSPACE and not holding.name.endswith(f"/{WORK}")
 
 
-async def _keep(equipment: Equipment, job: Job, key: WorkspaceKey) -> tuple[str, ...]:
+async def _keep(equipment: Equipment, job: Job, key: WorkspaceKey) -> None:
     last = uncaptured(job.tries, key.attempt)
     contents = await equipment.workspaces[job.mode].still(key) if last else None
     if last is None or contents is None:
-        return ()
+        return
     kept = _salvaged(job, key)
     await holdings.note(equipment, [kept])
     vault = await equipment.vaults.open(job.run.upstream)
     try:
-        head = await _capture(equipment, vault, job, last, contents)
+        head = await _capture(equipment, vault, job, last, contents, ref_of(kept))
     except (CaptureRefused, PermissionError) as refusal:
-        return await _put_aside(equipment, job, kept, key, f"{refusal}")
-    ref = salvage_ref(job.run.id, job.task.id, f"{WORK}-{key.attempt}")
-    if head is None or await _held_already(vault, job, head):
-        if head is not None:
-            await vault.update_refs([RefUpdate(ref, None, head)])
-        await holdings.note(equipment, [replace(kept, fact=Fact.GONE)])
-        return ()
+        # The reason first: a folder that was put aside must never be one that nobody tells of.
+        await holdings.note(equipment, [replace(kept, fact=Fact.KEPT, words=f"{refusal}")])
+        await equipment.workspaces[job.mode].put_aside(key)
+        return
+    if head is None or await _captured_before(vault, job, head):
+        await _forget(equipment, vault, kept, head)
+        return
+    ref = ref_of(kept)
     await write_bundle(vault, ref, last.base, bundle_path(equipment.salvage_dir, ref))
     why = f"try {last.number} had not been captured when the task {_ended(job)}"
     await holdings.note(equipment, [replace(kept, commit=head, words=why)])
-    return (
-        f"what try {last.number} had not finished is kept: "
-        f"commandcenter salvage restore {kept.name}",
-    )
+
+
+async def _forget(equipment: Equipment, vault: Vault, kept: Entry, head: str | None) -> None:
+    """Keep nothing of a workspace that holds nothing new."""
+    if head is not None:
+        await vault.update_refs([RefUpdate(ref_of(kept), None, head)])
+    await holdings.note(equipment, [replace(kept, fact=Fact.GONE)])
 
 
 def _salvaged(job: Job, key: WorkspaceKey) -> Entry:
@@ -83,14 +86,30 @@ def _salvaged(job: Job, key: WorkspaceKey) -> Entry:
     return Entry(Kind.SALVAGE, job.run.upstream, str(key), Fact.PUT, job.run.id, job.task.id)
 
 
-def key_of(holding: Holding) -> WorkspaceKey:
+def is_whole(holding: Holding) -> bool:
+    """Say whether salvaged work is kept by now; before, it is about to be."""
+    return holding.kind is Kind.SALVAGE and bool(holding.commit or holding.words)
+
+
+def told(holding: Holding) -> str:
+    """Return in a sentence that work was kept, and how it comes back."""
+    restore = f"commandcenter salvage restore {holding.name}"
+    if holding.commit:
+        return f"work that did not land is kept, since {holding.words}: {restore}"
+    reason = holding.words.rstrip(".")
+    return (
+        f"what it left cannot be taken ({reason}), so its workspace is kept: {restore} --to FOLDER"
+    )
+
+
+def key_of(holding: Holding | Entry) -> WorkspaceKey:
     """Return the key that a workspace or salvaged work is named by."""
     key = WorkspaceKey.parse(holding.name)
     assert key is not None, holding.name
     return key
 
 
-def ref_of(holding: Holding) -> str:
+def ref_of(holding: Holding | Entry) -> str:
     """Return the ref that keeps salvaged work."""
     key = key_of(holding)
     return salvage_ref(key.run, key.task, f"{key.purpose}-{key.attempt}")
@@ -102,7 +121,7 @@ def bundle_path(salvage_dir: Path, ref: str) -> Path:
 
 
 async def _capture(
-    equipment: Equipment, vault: Vault, job: Job, last: Attempt, contents: Contents
+    equipment: Equipment, vault: Vault, job: Job, last: Attempt, contents: Contents, ref: str
 ) -> str | None:
     """Return the commit of what the workspace holds; None when that is its base."""
     change = await capture(
@@ -110,7 +129,7 @@ async def _capture(
         vault,
         contents,
         last.base,
-        ref=salvage_ref(job.run.id, job.task.id, f"{WORK}-{last.generation}"),
+        ref=ref,
         message=salvage_message(job.run.id, job.task, last.number),
         author=BOT,
         committer=BOT,
@@ -119,23 +138,10 @@ async def _capture(
     return None if change.empty else change.head
 
 
-async def _held_already(vault: Vault, job: Job, head: str) -> bool:
-    """Say whether the same files were captured by a try of this task."""
-    captured = await vault.refs(task_ref(job.run.id, job.task.id, 0).removesuffix("0"))
-    trees = {await vault.tree_of(commit) for commit in captured.values()}
-    return await vault.tree_of(head) in trees
-
-
-async def _put_aside(
-    equipment: Equipment, job: Job, kept: Entry, key: WorkspaceKey, reason: str
-) -> tuple[str, ...]:
-    """Keep a workspace as it is, since what is in it cannot be taken."""
-    await equipment.workspaces[job.mode].put_aside(key)
-    await holdings.note(equipment, [replace(kept, fact=Fact.KEPT, words=reason)])
-    return (
-        f"what it left cannot be taken ({reason.rstrip('.')}), so its workspace is kept: "
-        f"commandcenter salvage restore {kept.name} --to FOLDER",
-    )
+async def _captured_before(vault: Vault, job: Job, head: str) -> bool:
+    """Say whether the same files are the recorded capture of a try, which people are told of."""
+    recorded = [each.head for each in job.tries if each.head and await vault.resolve(each.head)]
+    return await vault.tree_of(head) in {await vault.tree_of(each) for each in recorded}
 
 
 def _ended(job: Job) -> str:
@@ -143,28 +149,35 @@ def _ended(job: Job) -> str:
     return words.get(job.status.state, "ended")
 
 
-async def reclaim_branch(
-    equipment: Equipment, vault: Vault, holding: Holding, target: str
-) -> tuple[str, ...]:
-    """Delete our branch upstream where it stands at a commit of ours; else leave it, and say so.
+async def reclaim_branch(equipment: Equipment, vault: Vault, holding: Holding, target: str) -> None:
+    """Delete our branch upstream where it stands at a commit of ours; else leave it, noting why.
 
     What it holds must be held elsewhere first: by a capture, or by the target.
     """
-    if not await _delete(vault, holding, holding.commit, target):
-        tip = await vault.upstream_tip(holding.name)
-        if standing(holding, tip) is Standing.OURS:
-            await _hold(equipment, vault, holding, str(tip), target)
-            gone = await _delete(vault, holding, str(tip), target)
-            tip = None if gone else await vault.upstream_tip(holding.name)
-        if tip is not None:
-            words = (
-                f"the branch {holding.name} was left alone: it holds a commit that is not "
-                f"CommandCenter's ({tip[:12]})"
-            )
-            await holdings.note(equipment, [holdings.kept(holding, words)])
-            return (words,)
-    await holdings.note(equipment, [holdings.gone(holding)])
-    return ()
+    tip = await _after_deleting(equipment, vault, holding, target)
+    if tip is None:
+        await holdings.note(equipment, [holdings.gone(holding)])
+        return
+    words = (
+        f"the branch {holding.name} was left alone: it holds a commit that is not "
+        f"CommandCenter's ({tip[:12]})"
+    )
+    await holdings.note(equipment, [holdings.kept(holding, words)])
+
+
+async def _after_deleting(
+    equipment: Equipment, vault: Vault, holding: Holding, target: str
+) -> str | None:
+    """Delete a branch if it is ours; return where it stands all the same, None when it is gone."""
+    if await _delete(vault, holding, holding.commit, target):
+        return None
+    tip = await vault.upstream_tip(holding.name)
+    if tip is None or standing(holding, tip) is not Standing.OURS:
+        return tip
+    await _hold(equipment, vault, holding, tip, target)
+    if await _delete(vault, holding, tip, target):
+        return None
+    return await vault.upstream_tip(holding.name)
 
 
 async def _delete(vault: Vault, holding: Holding, commit: str, target: str) -> bool:
@@ -196,11 +209,11 @@ async def _hold(
     key = WorkspaceKey(holding.run, holding.task or RESULT, 1, "branch")
     kept = Entry(Kind.SALVAGE, holding.place, str(key), Fact.PUT, holding.run, holding.task)
     await holdings.note(equipment, [kept])
-    ref = salvage_ref(key.run, key.task, f"{key.purpose}-{key.attempt}")
+    ref = ref_of(kept)
     await vault.update_refs([RefUpdate(ref, tip, await vault.ref(ref))])
     if not await vault.is_ancestor(tip, at):
         await write_bundle(vault, ref, at, bundle_path(equipment.salvage_dir, ref))
-    why = f"the branch {holding.name} was the only place that held it"
+    why = f"only the branch {holding.name} held it"
     await holdings.note(equipment, [replace(kept, commit=tip, words=why)])
 
 
@@ -232,6 +245,7 @@ async def _aside_of(equipment: Equipment, holding: Holding) -> tuple[Workspaces,
 async def salvage_bytes(equipment: Equipment, holding: Holding) -> int:
     """Return how much of the disk salvaged work takes besides the vault."""
     if holding.commit:
-        return size_bytes(bundle_path(equipment.salvage_dir, ref_of(holding)))
-    folder = await folder_of(equipment, holding)
-    return size_bytes(folder) if folder else 0
+        place: Path | None = bundle_path(equipment.salvage_dir, ref_of(holding))
+    else:
+        place = await folder_of(equipment, holding)
+    return await asyncio.to_thread(size_bytes, place) if place else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from itertools import filterfalse
 
 from sqlalchemy.orm import Session
@@ -19,12 +19,14 @@ from commandcenter.stages.job import Job, Record, load
 from commandcenter.stages.salvage import (
     WORK,
     is_derived,
+    is_whole,
     reclaim_branch,
     reclaim_derived,
     reclaim_workspace,
+    told,
 )
 from commandcenter.store import ledger, views
-from commandcenter.system.vault import Vault, pin_ref
+from commandcenter.system.vault import Vault, pin_ref, task_ref
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +39,17 @@ async def settle(equipment: Equipment, run: str, task: str, number: int) -> Reco
     """
     job = await load(equipment, run, task, number)
     vault = await equipment.vaults.open(job.run.upstream)
-    told = await _tried("its pull request", _close(equipment, job))
+    problems = await _tried("its pull request", _close(equipment, job))
     held = await equipment.database.transact(ledger.of_task, run, task)
     for holding in filterfalse(is_derived, held):
-        told += await _reclaim(equipment, vault, job, holding)
+        problems += await _reclaim(equipment, vault, job, holding)
     derived = [holding for holding in held if is_derived(holding)]
-    told += await _tried("its workspaces", reclaim_derived(equipment, derived))
-    told += await _tried("the vault", _tend(equipment, vault))
-    return {"problems": told}
+    problems += await _tried("its workspaces", reclaim_derived(equipment, derived))
+    problems += await _tried("its refs", _forget_unmade(equipment, vault, job, held))
+    problems += await _tried("the vault", equipment.vaults.tend(vault))
+    left = await equipment.database.transact(ledger.of_task, run, task)
+    kept = [told(holding) for holding in left if is_whole(holding)]
+    return {"problems": [*problems, *_left_alone(left), *kept]}
 
 
 async def _reclaim(equipment: Equipment, vault: Vault, job: Job, holding: Holding) -> list[str]:
@@ -53,42 +58,49 @@ async def _reclaim(equipment: Equipment, vault: Vault, job: Job, holding: Holdin
             branch = reclaim_branch(equipment, vault, holding, job.run.landed_on)
             return await _tried("its branch", branch)
         case Kind.WORKSPACE:
-            workspace = reclaim_workspace(equipment, job, holding)
-            return await _tried("its workspaces", workspace)
+            return await _tried("its workspaces", reclaim_workspace(equipment, job, holding))
         case Kind.REF if holding.name == pin_ref(job.pin):
             return await _tried("its pin", _unpin(equipment, vault, job, holding))
         case Kind.REF | Kind.SALVAGE:
             return []
 
 
-async def _tried(what: str, removal: Awaitable[tuple[str, ...]]) -> list[str]:
+async def _tried(what: str, removal: Awaitable[None]) -> list[str]:
     try:
-        return list(await removal)
+        await removal
     except WorldError as error:
         return [f"{what} could not be cleaned up: {error.message}"]
+    return []
 
 
-async def _close(equipment: Equipment, job: Job) -> tuple[str, ...]:
+def _left_alone(held: Sequence[Holding]) -> list[str]:
+    return [each.words for each in held if each.kind is Kind.BRANCH and each.words]
+
+
+async def _close(equipment: Equipment, job: Job) -> None:
     status = job.status
     if not status.proposal or status.reason is Reason.MERGED:
-        return ()
+        return
     forge = equipment.forge(job.run.upstream, job.run.target)
-    if (await forge.proposal(status.proposal)).state is ProposalState.OPEN:
-        words = f"Not merged: {status.explanation or status.state.value}."
-        await forge.comment(status.proposal, words)
-        await forge.close(status.proposal)
-    return ()
+    if (await forge.proposal(status.proposal)).state is not ProposalState.OPEN:
+        return
+    words = f"Not merged: {status.explanation or status.state.value}."
+    await forge.comment(status.proposal, words)
+    await forge.close(status.proposal)
 
 
-async def _unpin(equipment: Equipment, vault: Vault, job: Job, holding: Holding) -> tuple[str, ...]:
+async def _unpin(equipment: Equipment, vault: Vault, job: Job, holding: Holding) -> None:
     await vault.unpin(job.pin)
     await holdings.note(equipment, [holdings.gone(holding)])
-    return ()
 
 
-async def _tend(equipment: Equipment, vault: Vault) -> tuple[str, ...]:
-    await equipment.vaults.tend(vault)
-    return ()
+async def _forget_unmade(
+    equipment: Equipment, vault: Vault, job: Job, held: Sequence[Holding]
+) -> None:
+    """Note the captures gone that never came to be: of tries that changed nothing, or ended."""
+    made = await vault.refs(task_ref(job.run.id, job.task.id, 0).removesuffix("/0"))
+    refs = [each for each in held if each.kind is Kind.REF and each.name != pin_ref(job.pin)]
+    await holdings.note(equipment, [holdings.gone(e) for e in refs if e.name not in made])
 
 
 async def sweep(equipment: Equipment) -> None:
@@ -128,20 +140,18 @@ async def name_of(equipment: Equipment, found: Found) -> str:
 async def _swept(equipment: Equipment, kind: Workspaces, key: str) -> bool:
     """Reclaim a workspace; say no when it is not ours to judge, or cannot be kept safe now."""
     try:
-        told = await sweep_workspace(equipment, kind, key)
+        await sweep_workspace(equipment, kind, key)
     except NotFound:
         log.warning("A workspace that no run of this data folder made was left alone: %s", key)
         return False
     except (CommandCenterError, OSError):
         log.exception("A workspace could not be reclaimed, and was left alone: %s", key)
         return False
-    for sentence in told:
-        log.info("A workspace was reclaimed: %s (%s)", sentence, key)
     return True
 
 
-async def sweep_workspace(equipment: Equipment, kind: Workspaces, key: str) -> tuple[str, ...]:
-    """Reclaim the workspace of a task that has ended; return in sentences what was kept.
+async def sweep_workspace(equipment: Equipment, kind: Workspaces, key: str) -> None:
+    """Reclaim the workspace of a task that has ended.
 
     Raises:
         NotFound: no task of ours has it.
@@ -154,6 +164,7 @@ async def sweep_workspace(equipment: Equipment, kind: Workspaces, key: str) -> t
         raise NotFound(f"{key} belongs to no task of this data folder.")
     holding = Holding(Kind.WORKSPACE, kind.kind, key, parsed.run, parsed.task, held=True)
     if is_derived(holding):
-        return await reclaim_derived(equipment, [holding])
+        await reclaim_derived(equipment, [holding])
+        return
     job = await load(equipment, parsed.run, parsed.task, number)
-    return await reclaim_workspace(equipment, job, holding)
+    await reclaim_workspace(equipment, job, holding)
