@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 async def test_a_full_disk_is_waited_for_and_said(disk: Path, tmp_path: Path) -> None:
-    installation = Installation.make(disk / "own")
+    # Processes are told by the path below the file system, which here is a short one.
+    installation = Installation.make(disk / uuid.uuid4().hex)
     config = installation.config.read_text()
     installation.config.write_text(f"disk_free_min_bytes = {FLOOR}\n{config}")
     host, sample = Host(installation, tmp_path), await Sample.make(tmp_path / "sample")

@@ -106,9 +106,14 @@ def _after(before: Holding, entry: Entry) -> Holding:
                 task=entry.task,
                 commits=tuple(dict.fromkeys(commits)),
                 held=True,
-                words=entry.words,
+                words=entry.words or (before.words if _repeats(before, entry) else ""),
                 since_ms=before.since_ms if before.held else entry.at_ms,
             )
+
+
+def _repeats(before: Holding, entry: Entry) -> bool:
+    """Say whether it is there already, and at that commit."""
+    return before.held and (not entry.commit or entry.commit in before.commits)
 
 
 def adds_nothing(before: Holding | None, entry: Entry) -> bool:
@@ -116,8 +121,7 @@ def adds_nothing(before: Holding | None, entry: Entry) -> bool:
     if before is None:
         return entry.fact is not Fact.PUT
     if entry.fact is Fact.PUT:
-        known = not entry.commit or entry.commit in before.commits
-        return before.held and known and entry.words in ("", before.words)
+        return _repeats(before, entry) and entry.words in ("", before.words)
     if entry.fact is Fact.KEPT:
         return before.words == entry.words
     return not before.held
