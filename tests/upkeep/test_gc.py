@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from commandcenter.core.ledger import Kind
 from commandcenter.core.publication import landing_branch
 from commandcenter.core.upkeep import Item, Known, Thing, explain
+from commandcenter.service.upkeep import known
 from commandcenter.stages import Stages, land
 from commandcenter.stages.job import Job
 from commandcenter.system.usage import size_bytes
@@ -260,11 +261,11 @@ async def test_every_path_of_the_data_folder_is_explained(yard: Yard) -> None:
 async def unexplained(yard: Yard) -> list[str]:
     """Return every path of the data folder, however deep, that nothing explains."""
     runs, held = await yard.recorded()
-    known = yard.service._upkeep.known(runs, held)
     root = yard.settings.data_dir
+    told = known(root, runs, held)
     paths = [Path(at, name) for at, *names in os.walk(root) for name in [*names[0], *names[1]]]
     assert len(paths) > 100
-    return [str(path) for path in paths if not explain(relative(path, root), known)]
+    return [str(path) for path in paths if not explain(relative(path, root), told)]
 
 
 def relative(path: Path, root: Path) -> PurePosixPath:

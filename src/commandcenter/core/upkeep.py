@@ -196,6 +196,7 @@ _TOP: Mapping[str, str] = MappingProxyType(
     {
         r"commandcenter\.sqlite(-wal|-shm|-journal)?": "the database",
         r"commandcenter\.log(\.\d+)?": "the service's log",
+        r"\.gitignore": "has a repository that the folder is in ignore it",
         r"owner\.lock": "says who owns the folder",
         r"service\.(json|new)": "says where the service answers",
         r"hub-token": "the token of the hub",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -351,35 +351,30 @@ class Upkeep:
     # What nothing explains
 
     async def _unknown(self, facts: _Facts, _: Sequence[Item]) -> list[_Candidate]:
-        known = self.known(facts.runs.values(), facts.held)
+        told = known(self._data_dir, tuple(facts.runs.values()), facts.held)
         ruling = Ruling(False, "nothing of CommandCenter's explains it; it is not touched")
         return [
             _candidate(Thing.UNKNOWN, str(path), ruling, await _measured(self._data_dir / path))
             for path in await asyncio.to_thread(
-                lambda: list(_unexplained(self._data_dir, PurePosixPath("."), known))
+                lambda: list(_unexplained(self._data_dir, PurePosixPath("."), told))
             )
         ]
 
-    def known(self, runs: Iterable[RunRecord], held: Iterable[Holding]) -> Known:
-        """Return what explains the data folder."""
-        runs, held = tuple(runs), tuple(held)
-        upstreams = {run.upstream for run in runs} | {
-            each.place for each in held if each.kind is not Kind.WORKSPACE
-        }
-        salvage = [each for each in held if each.kind is Kind.SALVAGE]
-        folder = self._equipment.salvage_dir
-        return Known(
-            vaults={vault_folder(self._data_dir, each).name: each for each in upstreams},
-            workspaces={
-                folder_name(each.name): each.name for each in held if each.kind is Kind.WORKSPACE
-            },
-            aside={folder_name(each.name): each.name for each in salvage if not each.commit},
-            runs=frozenset(run.id for run in runs),
-            bundles={
-                bundle_path(folder, ref_of(each)).relative_to(folder).as_posix(): each.name
-                for each in salvage
-            },
-        )
+
+def known(data_dir: Path, runs: Sequence[RunRecord], held: Sequence[Holding]) -> Known:
+    """Return what explains a data folder: all its runs, and all that its ledger holds."""
+    upstreams = {run.upstream for run in runs} | {
+        each.place for each in held if each.kind is not Kind.WORKSPACE
+    }
+    salvage = [each for each in held if each.kind is Kind.SALVAGE]
+    workspaces = [each.name for each in held if each.kind is Kind.WORKSPACE]
+    return Known(
+        vaults={vault_folder(data_dir, each).name: each for each in upstreams},
+        workspaces={folder_name(name): name for name in workspaces},
+        aside={folder_name(each.name): each.name for each in salvage if not each.commit},
+        runs=frozenset(run.id for run in runs),
+        bundles={bundle_path(Path(), ref_of(e)).as_posix(): e.name for e in salvage},
+    )
 
 
 def _read(session: Session) -> _Facts:
@@ -472,12 +467,12 @@ def _borrowers(upstream: str, vault: Vault, facts: _Facts, before: Sequence[Item
     )
 
 
-def _unexplained(data_dir: Path, folder: PurePosixPath, known: Known) -> Iterator[PurePosixPath]:
+def _unexplained(data_dir: Path, folder: PurePosixPath, told: Known) -> Iterator[PurePosixPath]:
     with os.scandir(data_dir / folder) as entries:
         found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
     for name, is_folder in found:
         path = folder / name
-        if not explain(path, known):
+        if not explain(path, told):
             yield path
         elif is_folder and is_container(path):
-            yield from _unexplained(data_dir, path, known)
+            yield from _unexplained(data_dir, path, told)

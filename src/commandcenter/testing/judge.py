@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -24,10 +24,13 @@ import httpx
 from sqlalchemy.orm import Session
 
 from commandcenter.core.errors import GitError
+from commandcenter.core.ledger import Kind
 from commandcenter.core.plan import Plan, Task, from_json
 from commandcenter.core.publication import proposal_title
 from commandcenter.core.run import Event, EventKind, Phase, Reason, State, TaskStatus, fold
-from commandcenter.store import views
+from commandcenter.core.upkeep import explain
+from commandcenter.service.upkeep import known
+from commandcenter.store import ledger, views
 from commandcenter.store.database import open_engine, sqlite_url
 from commandcenter.system.git import Git
 from commandcenter.testing.scene import Installation, Sample, fingerprint
@@ -694,6 +697,7 @@ async def judge_stopped(installation: Installation) -> tuple[Violation, ...]:
     mounts = Path("/proc/self/mountinfo").read_text()
     if str(installation.data_dir) in mounts:
         found.append("a mount is left")
+    found += [f"nothing explains {path}" for path in _unexplained(installation)]
     git = Git()
     violations = [Violation(Criterion.LEFTOVERS, each) for each in found]
     for vault in _vaults(installation):
@@ -701,6 +705,22 @@ async def judge_stopped(installation: Installation) -> tuple[Violation, ...]:
         if kept := await _ask(git, vault, "for-each-ref", "refs/cc/keep"):
             violations.append(Violation(Criterion.LEFTOVERS, f"the vault still keeps {kept}"))
     return tuple(violations)
+
+
+def _unexplained(installation: Installation) -> Iterator[Path]:
+    """Give every path of the data folder, however deep, that neither ledger nor store explains."""
+    root = installation.data_dir
+    engine = open_engine(sqlite_url(root / "commandcenter.sqlite"))
+    try:
+        with Session(engine) as session:
+            told = known(root, views.runs(session), ledger.held(session, *Kind))
+    finally:
+        engine.dispose()
+    for at, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            path = Path(at, name)
+            if not explain(PurePosixPath(path.relative_to(root)), told):
+                yield path
 
 
 def _below(folder: Path, *names: str) -> Iterator[Path]:
