@@ -36,7 +36,7 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _VARIABLE = re.compile(
     r"exec_[0-9a-f]{8}"  # a run
     r"|[0-9a-f]{32}\w*"  # a name out of the way
-    r"|tmp[a-z0-9_]{8}"
+    r"|tmp[a-z0-9_]{8}|(?<=-)[a-z0-9_]{8}(?=$|/)"  # names that are drawn
     r"|[0-9a-f]{7,64}"  # a commit, a pack, a digest
     r"|(?<=vaults/)[^/]+"
 )
@@ -99,7 +99,8 @@ class _Audit:
     def _file(self, what: str, path: Any, at: int) -> Iterator[str]:  # Any: whatever `open` takes
         full = _whole(path, at)
         below = next((folder for folder in self._folders if full.startswith(folder)), None)
-        if below is not None:
+        # To make a temporary file, Python first says that it opens the folder.
+        if below is not None and not (what == "write" and os.path.isdir(full)):
             place = named(full.removeprefix(below).lstrip("/"))
             yield f"{what} {_UNSEEN.sub(_ALL_BELOW, place) if what == 'remove' else place}"
 
