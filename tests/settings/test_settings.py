@@ -9,7 +9,15 @@ import pytest
 
 from commandcenter.core.agent import Limits, Profile
 from commandcenter.core.errors import InputError
-from commandcenter.settings import Budget, ForgeSettings, ProjectCheck, Provider, Settings, load
+from commandcenter.settings import (
+    Budget,
+    ForgeSettings,
+    Keep,
+    ProjectCheck,
+    Provider,
+    Settings,
+    load,
+)
 
 Loader = Callable[..., Settings]
 
@@ -228,3 +236,27 @@ def test_secrets_do_not_show(loaded: Loader) -> None:
     assert settings.environ["ANTHROPIC_API_KEY"] == "sk-secret"
     assert "sk-secret" not in repr(settings)
     assert "sk-secret" not in str(settings)
+
+
+def test_the_disks_floor_is_unset_or_what_is_said_and_none_at_all_is_fine(tmp_path: Path) -> None:
+    floors = {"": None, "disk_free_min_bytes = 0": 0, "disk_free_min_bytes = 5": 5}
+    for text, floor in floors.items():
+        path = tmp_path / "config.toml"
+        path.write_text(text)
+        assert load({}, config=path).disk_free_min_bytes == floor
+
+
+@pytest.mark.parametrize(
+    "text", ["disk_free_min_bytes = -1", "[keep]\nlogs_days = -1", "[keep]\nlog_days = 1"]
+)
+def test_a_floor_or_an_age_that_cannot_be_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(InputError):
+        load({}, config=path)
+
+
+def test_how_long_things_are_kept_is_set_in_days(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[keep]\nlogs_days = 0\nsalvage_days = 7\n")
+    assert load({}, config=path).keep == Keep(logs_days=0, salvage_days=7)
