@@ -33,6 +33,7 @@ async def land(equipment: Equipment, run: str, task: str, number: int) -> Record
     for _ in range(MOVES_MAX):
         tip = await vault.fetch(job.run.landed_on)
         if await vault.is_ancestor(job.attempt.head, tip):
+            await vault.secure_upstream()
             return _landed(job.attempt.head, job.run.landed_on)
         forge = equipment.forge(job.run.upstream, job.run.target)
         match (await forge.proposal(job.status.proposal)).state:

@@ -92,6 +92,8 @@ def _configure(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = "IMMEDIATE"
     connection.execute(f"PRAGMA busy_timeout={BUSY_S * 1000}")
     connection.execute("PRAGMA foreign_keys=ON")
+    # What was committed survives a power cut. Some builds of SQLite default to less.
+    connection.execute("PRAGMA synchronous=FULL")
     # Every thread has a connection, and the system caches the file: 2 MB for each is too much.
     connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
 

@@ -46,6 +46,9 @@ _OPTIONS = (
     "core.protectNTFS=true",
     "gc.auto=0",
     "maintenance.auto=false",
+    # git's default leaves empty objects after a power cut: what we write, we can count on.
+    "core.fsync=all",
+    "core.fsyncMethod=fsync",
     # Above this size git streams a blob; a delta search would need many times its memory.
     "core.bigFileThreshold=32m",
 )

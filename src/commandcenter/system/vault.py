@@ -10,21 +10,26 @@ import asyncio
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import select
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
 from commandcenter.core.errors import CaptureRefused, GitError, InputError
+from commandcenter.system import durable, mending
+from commandcenter.system.boot import boot_id
 from commandcenter.system.git import Git, GitResult
 from commandcenter.system.repository import Repository, advertised, inspect_repository
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "Conflict",
@@ -50,6 +55,7 @@ PACK_BYTES_MAX = 1024 * 2**20
 _NETWORK_TIMEOUT_S = 600.0
 _KNOWN_MAX = 1000
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_HEAD = "ref: refs/heads/main\n"
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 _CONFIG = """\
@@ -69,8 +75,13 @@ _CONFIG = """\
 # Files are bytes: what an agent left is what is committed, and what is checked out again.
 _ATTRIBUTES = "* -text !eol -ident -filter -working-tree-encoding\n"
 _IN_USE = "The data folder {folder} is in use by another CommandCenter (process {process})."
+# On our own machine we say how the upstream writes: git's default is not on the disk yet when it
+# is told to us.
+_RECEIVING = "git -c core.fsync=all -c core.fsyncMethod=fsync"
 # Advances a checked-out branch together with its work tree, if that is clean.
-_ADVANCING = "--receive-pack=git -c receive.denyCurrentBranch=updateInstead receive-pack"
+_ADVANCING = f"{_RECEIVING} -c receive.denyCurrentBranch=updateInstead"
+# Moves the branch alone, where its work tree is there already.
+_FOLLOWING = f"{_RECEIVING} -c receive.denyCurrentBranch=ignore"
 _UNCLEAN = re.compile(r"unstaged changes|staged changes|Could not update working tree", re.I)
 _REJECTED = re.compile(r"^!\t[^\t]*\t\[[^\]]*\] \((?P<reason>.*)\)$", re.MULTILINE)
 
@@ -176,6 +187,8 @@ class Vault:
         """The bare repository. Lend its `objects` read-only; pin what was lent."""
         self.upstream = upstream
         self._quarantines = folder / "quarantine"
+        self._attic = folder / "attic"
+        """Packs that were broken and could not be read whole; there is none as a rule."""
         self._lock = lock
         self._writing = asyncio.Lock()
         # What never changes is asked of git once: a process costs more than the answer.
@@ -194,21 +207,24 @@ class Vault:
             GitError: the upstream did not answer, or the vault is damaged.
         """
         folder = vault_folder(data_dir, upstream)
-        folder.mkdir(parents=True, exist_ok=True)
-        vault = cls(git, folder, upstream, _take_lock(folder / "lock"))
+        await asyncio.to_thread(_make_folder, folder)
+        lock = _take_lock(folder / "lock")
+        vault = cls(git, folder, upstream, lock.descriptor)
         try:
-            if await asyncio.to_thread(vault._put_in_order):
-                await vault._check_connectivity()
+            await vault._put_in_order(thorough=lock.unsynced)
             if not vault.path.exists():
                 await vault._create(folder / "new.git")
+            _sign(lock.descriptor, boot_id())
         except BaseException:
-            vault.close()
+            os.close(lock.descriptor)
             raise
         return vault
 
     def close(self) -> None:
         """Let another process open it. The second time it does nothing."""
         if self._lock >= 0:
+            # Left in order, which is what an empty lock says.
+            os.ftruncate(self._lock, 0)
             os.close(self._lock)
             self._lock = -1
 
@@ -229,6 +245,7 @@ class Vault:
                     raise
                 # A branch `a` upstream became `a/b`: the old one must go first.
                 await self._fetch("+refs/heads/*:refs/upstream/heads/*", "--prune")
+            await self._sync(f"refs/upstream/heads/{branch}")
         return await self._need(f"refs/upstream/heads/{branch}")
 
     async def upstream_tip(self, branch: str) -> str | None:
@@ -254,6 +271,7 @@ class Vault:
         async with self._alone():
             result = await self._run("update-ref", "-z", "--stdin", stdin=script, check=False)
             if result.exit_code == 0:
+                await self._sync(*(update.ref for update in updates))
                 return True
             for update in updates:
                 if await self.ref(update.ref) != update.old:
@@ -349,6 +367,7 @@ class Vault:
         tip = await self.upstream_tip(branch)
         if tip != commit:
             raise _push_error(branch, pushed, tip)
+        await self.secure_upstream()
 
     async def delete_branch(self, branch: str, expected: str) -> bool:
         """Delete the upstream's branch if it is still at `expected`; say whether it is gone."""
@@ -375,7 +394,7 @@ class Vault:
         assert await self.is_ancestor(old, new)
         if await self._is_being_rebased(branch):
             return Refused(f"a rebase or bisection of `{branch}` is under way in the checkout")
-        pushed = await self._push(f"{new}:refs/heads/{branch}", branch, old, advance=True)
+        pushed = await self._advance(branch, old, new)
         if isinstance(pushed, GitResult) and pushed.exit_code == 0:
             return Landed()
         tip = await self.upstream_tip(branch)
@@ -384,7 +403,19 @@ class Vault:
         if tip is None:
             return Moved(None)
         tip = await self.fetch(branch)
-        return Landed() if await self.is_ancestor(new, tip) else Moved(tip)
+        if not await self.is_ancestor(new, tip):
+            return Moved(tip)
+        await self.secure_upstream()
+        return Landed()
+
+    async def secure_upstream(self) -> None:
+        """Make what the upstream shows now survive a power cut, if it is on this machine.
+
+        For what was found there: whoever brought it may have been cut off before it was synced.
+        A server of somebody else's keeps what it confirmed in its own way.
+        """
+        if place := await self._upstream_place():
+            await asyncio.to_thread(durable.sync_file_system, place)
 
     async def merge(
         self,
@@ -559,6 +590,16 @@ class Vault:
     async def _set(self, ref: str, commit: str) -> None:
         async with self._alone():
             await self._run("update-ref", ref, commit)
+            await self._sync(ref)
+
+    async def _sync(self, *refs: str) -> None:
+        """Sync the names of new packs, then those of refs: git syncs only what is in the files."""
+        await asyncio.to_thread(self._sync_names, refs)
+
+    def _sync_names(self, refs: Sequence[str]) -> None:
+        durable.sync_folder(self.path / "objects/pack")
+        for folder in {(self.path / ref).parent: None for ref in refs}:
+            durable.sync_names(folder / "ref", self.path)
 
     async def _create(self, draft: Path) -> None:
         there = await advertised(self.git, self.upstream)
@@ -574,8 +615,7 @@ class Vault:
             await self._run("commit-graph", "write", "--reachable", "--no-progress", timeout_s=3600)
         finally:
             self.path = target
-        draft.rename(self.path)
-        _sync_folder(self.path.parent)
+        await asyncio.to_thread(_move_in, draft, self.path)
 
     async def _fetch(self, refspec: str, *options: str) -> None:
         await self.git.run(
@@ -592,24 +632,84 @@ class Vault:
         git counts the branch as checked out there, so a push would write our files over the
         half-done rebase.
         """
-        if not self.upstream.startswith("/"):
-            return False
+        place = await self._upstream_place()
+        return place is not None and branch in _branches_under_way(place)
+
+    async def _upstream_place(self) -> Path | None:
+        """Return the folder in which the upstream keeps refs and objects, if it is on this machine.
+
+        Raises:
+            GitError: there is no repository any more.
+        """
+        path = self.upstream.removeprefix("file://")
+        if not path.startswith("/"):
+            return None
         found = await self.git.run(
-            *("-C", self.upstream, "rev-parse", "--path-format=absolute", "--git-common-dir"),
+            *("-C", path, "rev-parse", "--path-format=absolute", "--git-common-dir"),
             git_dir=None,
             network=True,
         )
-        return branch in _branches_under_way(Path(found.text))
+        return Path(found.text)
+
+    async def _advance(self, branch: str, old: str, new: str) -> GitResult | GitError:
+        """Push to a branch that may be checked out; then its files are on the disk, too."""
+        refspec = f"{new}:refs/heads/{branch}"
+        pushed = await self._push(refspec, branch, old, receiver=_ADVANCING)
+        checkout = await self._checkout_of(branch)
+        if checkout is None or isinstance(pushed, GitError):
+            return pushed
+        if pushed.exit_code and await self._is_half_advanced(checkout, new):
+            pushed = await self._push(refspec, branch, old, receiver=_FOLLOWING)
+        if not pushed.exit_code:
+            changed = await self.diff_files(old, new)
+            await asyncio.to_thread(durable.sync_files, checkout, changed)
+        return pushed
+
+    async def _is_half_advanced(self, checkout: Path, new: str) -> bool:
+        """Say whether the files are those of `new`, and only the branch has to follow.
+
+        Git moves the files first: what a landing that was cut off left would pass for somebody's
+        uncommitted work.
+        """
+        git_dir = await self.git.run(
+            "-C", str(checkout), "rev-parse", "--absolute-git-dir", git_dir=None, network=True
+        )
+        for cached in (("--cached",), ()):
+            compared = await self.git.run(
+                *(f"--work-tree={checkout}", "diff-index", "--quiet", *cached, new, "--"),
+                git_dir=Path(git_dir.text),
+                check=False,
+            )
+            if compared.exit_code:
+                return False
+        return True
+
+    async def _checkout_of(self, branch: str) -> Path | None:
+        """Return the work tree on this machine in which the upstream's branch is checked out."""
+        place = await self._upstream_place()
+        if place is None:
+            return None
+        listed = await self._run("worktree", "list", "--porcelain", "-z", at=place)
+        for entry in listed.text.split("\0\0"):
+            first, *facts = entry.split("\0")
+            if f"branch refs/heads/{branch}" in facts:
+                return Path(first.removeprefix("worktree "))
+        return None
 
     async def _push(
-        self, refspec: str, branch: str, expected: str | None, *, advance: bool = False
+        self, refspec: str, branch: str, expected: str | None, *, receiver: str = _RECEIVING
     ) -> GitResult | GitError:
-        """Return how the push ended, or the error when nobody knows."""
-        receiver = (_ADVANCING,) if advance and self.upstream.startswith("/") else ()
+        """Return how the push ended, or the error when nobody knows.
+
+        What a repository on this machine takes is on its disk afterwards.
+        """
         try:
-            return await self.git.run(
+            place = await self._upstream_place()
+            before = durable.object_folders(place / "objects") if place else {}
+            pushed = await self.git.run(
                 *("push", "--porcelain", "--atomic", "--no-verify", "--no-follow-tags"),
-                *("--recurse-submodules=no", "--no-signed", *receiver),
+                *("--recurse-submodules=no", "--no-signed"),
+                *((f"--receive-pack={receiver} receive-pack",) if place else ()),
                 f"--force-with-lease=refs/heads/{branch}:{expected or ''}",
                 *("--", self.upstream, refspec),
                 git_dir=self.path,
@@ -619,6 +719,9 @@ class Vault:
             )
         except GitError as error:
             return error
+        if place and pushed.exit_code == 0:
+            await asyncio.to_thread(_sync_received, place, branch, before)
+        return pushed
 
     async def _commit(
         self,
@@ -645,23 +748,36 @@ class Vault:
         )
         return result.text
 
-    def _put_in_order(self) -> bool:
-        """Remove what killed processes left; say whether there was anything."""
+    async def _put_in_order(self, *, thorough: bool) -> None:
+        """Mend what a killed process left; `thorough`: the machine went down meanwhile, too."""
+        damage = await asyncio.to_thread(self._mend, thorough=thorough)
+        whole = await mending.take_back(self.git, self.path, damage)
+        if damage.broken or not whole:
+            log.warning("The vault %s was damaged: %s", self.path, damage)
+        if self.path.exists() and (thorough or damage.broken or not whole):
+            await self._complete()
+        if damage:
+            await asyncio.to_thread(self._clear_attic)
+
+    def _mend(self, *, thorough: bool) -> mending.Damage:
         _end_orphans(self.path)
         shutil.rmtree(self._quarantines, ignore_errors=True)
         shutil.rmtree(self.path.with_name("new.git"), ignore_errors=True)
-        leftovers = list(_leftovers(self.path))
-        for path in leftovers:
-            path.unlink(missing_ok=True)
-        return bool(leftovers)
+        damage = mending.mend(self.path, self._attic, thorough=thorough)
+        if self.path.exists():
+            _configure(self.path, mending.ids_of(self.path))
+        return damage
 
-    async def _check_connectivity(self) -> None:
+    async def _complete(self) -> None:
+        """Make sure that every ref has all that it reaches: what is missing, the upstream has."""
         if not await self._missing():
             return
-        # An empty object that came from the upstream comes back with a fetch.
+        await self._drop(await self._unreadable())
         await self._fetch("+refs/heads/*:refs/upstream/heads/*", "--refetch")
-        missing = await self._missing()
-        if missing:
+        if not await self._missing():
+            return
+        await self._drop(await self._incomplete())
+        if missing := await self._missing():
             raise GitError(
                 f"The vault {self.path} is damaged: {missing}",
                 stderr=missing,
@@ -674,7 +790,38 @@ class Vault:
             check=False,
             timeout_s=3600,
         )
-        return result.complaint if result.exit_code else ""
+        return result.complaint or f"{result.exit_code}" if result.exit_code else ""
+
+    async def _unreadable(self) -> list[str]:
+        """Return the refs whose own commit is not there."""
+        refs = await self._refs()
+        asked = "".join(f"{commit}\n" for commit in refs.values()).encode()
+        answers = (await self._run("cat-file", "--batch-check", stdin=asked)).text.splitlines()
+        told = zip(refs, answers, strict=True)
+        return [ref for ref, answer in told if answer.endswith(" missing")]
+
+    async def _incomplete(self) -> list[str]:
+        """Return our own refs that do not have all that they reach."""
+        return [
+            ref
+            for ref in await self._refs("refs/cc")
+            if (await self._run("rev-list", "--objects", "--quiet", ref, check=False)).exit_code
+        ]
+
+    async def _refs(self, *below: str) -> dict[str, str]:
+        listed = await self._run("for-each-ref", "--format=%(refname) %(objectname)", *below)
+        refs = (line.split(" ") for line in listed.text.splitlines())
+        return {ref: commit for ref, commit in refs}  # noqa: C416 - the pairs are lists
+
+    async def _drop(self, refs: Sequence[str]) -> None:
+        for ref in refs:
+            log.warning("The ref %s of the vault %s is lost.", ref, self.path)
+            await self._run("update-ref", "-d", ref)
+
+    def _clear_attic(self) -> None:
+        # What could not be read is kept: nobody else may have it.
+        with contextlib.suppress(OSError):
+            self._attic.rmdir()
 
 
 def _remember(known: dict[_Key, _Value], key: _Key, value: _Value) -> None:
@@ -701,40 +848,61 @@ def _folder_name(upstream: str) -> str:
     return f"{words[-40:].lstrip('-')}-{hashlib.sha256(upstream.encode()).hexdigest()[:12]}"
 
 
-def _take_lock(path: Path) -> int:
+@dataclass(frozen=True)
+class _Lock:
+    descriptor: int
+    unsynced: bool
+    """The machine went down while somebody had it: what was not synced then is lost."""
+
+
+def _take_lock(path: Path) -> _Lock:
     lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        process = os.read(lock, 20).decode() or "unknown"
+        process = os.read(lock, 20).decode().partition(" ")[0] or "unknown"
         os.close(lock)
         raise InputError(
             _IN_USE.format(folder=path.parent, process=process),
             hint="Wait for it, end it, or use another data folder.",
         ) from error
-    os.truncate(lock, 0)
-    os.write(lock, str(os.getpid()).encode())
-    return lock
+    boot = os.read(lock, 100).decode(errors="replace").partition(" ")[2]
+    unsynced = boot != boot_id() and os.fstat(lock).st_size > 0
+    _sign(lock, boot)
+    return _Lock(lock, unsynced)
+
+
+def _sign(lock: int, boot: str) -> None:
+    """Say who has it, and since which start of the machine it is in order."""
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()} {boot}".encode(), 0)
+    os.fsync(lock)
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        durable.sync_names(folder, folder.parent.parent.parent)
+
+
+def _move_in(draft: Path, repository: Path) -> None:
+    """Give a new repository its name once all of it is on the disk."""
+    durable.sync_tree(draft)
+    draft.rename(repository)
+    durable.sync_folder(repository.parent)
 
 
 def _configure(repository: Path, ids: str) -> None:
+    """Write what this version wants of a vault, unless it is so."""
     version = 0 if ids == "sha1" else 1
     text = _CONFIG.format(version=version)
     if version:
         text += f"[extensions]\n\tobjectFormat = {ids}\n"
-    (repository / "config").write_text(text)
     (repository / "info").mkdir(exist_ok=True)
-    (repository / "info/attributes").write_text(_ATTRIBUTES)
-
-
-def _leftovers(repository: Path) -> Iterator[Path]:
-    """Give what only a killed git leaves: locks, halves of files, and empty objects."""
-    objects = repository / "objects"
-    yield from _locks(repository)
-    yield from repository.glob("gc.pid")
-    for pattern in ("*.keep", "tmp_*", ".tmp-*"):
-        yield from objects.rglob(pattern)
-    yield from (path for path in objects.glob("??/*") if path.stat().st_size == 0)
+    for name, content in (("config", text), ("info/attributes", _ATTRIBUTES), ("HEAD", _HEAD)):
+        path = repository / name
+        if not path.exists() or path.read_bytes() != content.encode():
+            durable.write(path, content.encode())
 
 
 def _locks(repository: Path) -> Iterator[Path]:
@@ -773,15 +941,12 @@ def _move_packs(annex: Path, vault: Path) -> None:
     # The index last: with it the pack is there.
     for path in sorted(source.iterdir(), key=lambda path: path.suffix == ".idx"):
         path.rename(target / path.name)
-    _sync_folder(target)
+    durable.sync_folder(target)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sync_received(place: Path, branch: str, before: Mapping[Path, int]) -> None:
+    durable.sync_changed(before, place / "objects")
+    durable.sync_names(place / "refs/heads" / branch, place)
 
 
 def _branches_under_way(git_dir: Path) -> set[str]:
