@@ -43,6 +43,7 @@ from commandcenter.stages.logs import Logs
 from commandcenter.stages.plans import Plans
 from commandcenter.store import database, views
 from commandcenter.store.hub import HubStore
+from commandcenter.system import durable
 from commandcenter.system.git import Git
 from commandcenter.workspaces.local import Local
 
@@ -285,10 +286,8 @@ def _make_data_dir(settings: Settings) -> None:
 
 
 def _announce(settings: Settings, url: str) -> None:
-    path = settings.data_dir / "service.json"
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps({"url": url, "pid": os.getpid()}))
-    fresh.replace(path)
+    announced = json.dumps({"url": url, "pid": os.getpid()}).encode()
+    durable.write(settings.data_dir / "service.json", announced)
 
 
 def _withdraw(settings: Settings) -> None:

@@ -15,6 +15,8 @@ from commandcenter.core.run import Reason
 WORDS_MAX = 12_000
 """Most characters of feedback that go back to an agent."""
 DELAY_MAX_S = 60.0
+WORKSPACE_LOST = "workspace"
+"""Why a try ended that was to go on in a workspace that a power cut, or somebody, took away."""
 _BUSY = ("rate_limit", "overloaded", "api")
 
 
@@ -80,6 +82,14 @@ class Attempt:
         if session:
             return replace(following, session=session)
         return replace(following, session="", resume=False, session_cost_usd=0.0)
+
+    def bereft(self) -> Attempt:
+        """Return the next try after this one's workspace was lost: fresh, and not counted."""
+        feedback = (
+            "Your earlier work on this task was lost with its workspace. You start again from the "
+            f"present state. What you were told last:\n\n{self.feedback}"
+        )
+        return self._next(feedback, fresh=True, stops=self.stops + 1)
 
     def revised(self, feedback: str) -> Attempt:
         """Return the next try after a reviewer asked for a change."""
@@ -204,6 +214,8 @@ def _interrupted(worked: Worked, attempt: Attempt, bounds: Bounds) -> Next:
     if attempt.stops + 1 >= bounds.stops_max:
         explanation = f"the agent was interrupted {bounds.stops_max} times ({worked.reason})"
         return GiveUp(Reason.INFRASTRUCTURE, _with_words(explanation, worked.words))
+    if worked.reason == WORKSPACE_LOST:
+        return TryAgain(attempt.bereft(), "its workspace was lost")
     session = "" if worked.reason == "context" else worked.session
     delay_s = min(2.0 ** (attempt.stops + 1), DELAY_MAX_S) if worked.reason in _BUSY else 0.0
     return TryAgain(attempt.interrupted(worked.reason, session), worked.reason, delay_s)

@@ -161,6 +161,10 @@ class Workspace(Protocol):
         The socket must let everybody connect: the command runs as another user.
         """
 
+    @property
+    def pristine(self) -> bool:
+        """Whether no command has run in it yet."""
+
     async def run(
         self,
         name: str,
@@ -202,7 +206,8 @@ class Workspaces(Protocol):
         """Give a checkout of `commit` (an object of the bare repository `vault`).
 
         On leaving, the workspace is removed, unless `keep` (then `remove` does it later) or the
-        service is stopping. Idempotent by key.
+        service is stopping. Idempotent by key. What a finished command left in a kept workspace
+        survives a power cut; one in which a power cut ended a command is made anew.
         """
 
     async def remove(self, key: WorkspaceKey) -> None:

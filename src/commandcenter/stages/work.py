@@ -8,7 +8,7 @@ from dataclasses import replace
 from sqlalchemy.orm import Session
 
 from commandcenter.core.agent import Outcome, Prompt, Report, Role
-from commandcenter.core.attempt import Attempt
+from commandcenter.core.attempt import WORKSPACE_LOST, Attempt
 from commandcenter.core.change import Change
 from commandcenter.core.errors import CaptureRefused
 from commandcenter.core.prompt import continued_prompt, work_prompt
@@ -40,8 +40,21 @@ async def work(equipment: Equipment, run: str, task: str, number: int) -> Record
         job.work_key, vault=vault.path, commit=job.attempt.base, keep=True
     )
     async with opened as workspace:
+        if job.attempt.resume and workspace.pristine:
+            return _lost()
         report = await ask(equipment, job, workspace, await _question(equipment, job))
         return await _capture(equipment, vault, job, report, workspace.contents())
+
+
+def _lost() -> Record:
+    """Return the record of a try that was to go on in a workspace that is not there any more."""
+    return {
+        "outcome": Outcome.TRY_AGAIN.value,
+        "reason": WORKSPACE_LOST,
+        "words": "",
+        "refused": False,
+        "session": "",
+    }
 
 
 async def _based(equipment: Equipment, vault: Vault, job: Job) -> Job:

@@ -127,9 +127,17 @@ class _Sources:
 
 
 def spec(
-    bubblewrap: Bubblewrap, sandbox: Sandbox, command: Command, *, grace_s: float = GRACE_S
+    bubblewrap: Bubblewrap,
+    sandbox: Sandbox,
+    command: Command,
+    *,
+    grace_s: float = GRACE_S,
+    lasting: bool = False,
 ) -> bytes:
-    """Return the `spec.json` by which the shim runs `command` in `sandbox`."""
+    """Return the `spec.json` by which the shim runs `command` in `sandbox`.
+
+    `lasting`: what it leaves is on the disk when its end is told.
+    """
     sources = _Sources(staged=os.geteuid() == 0)
     argv = _argv(bubblewrap, sandbox, command, sources)
     content = {
@@ -143,6 +151,7 @@ def spec(
         "idle_s": command.idle_s,
         "output_bytes_max": command.output_bytes_max,
         "grace_s": grace_s,
+        "lasting": lasting,
     }
     return json.dumps(content).encode()
 

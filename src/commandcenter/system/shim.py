@@ -66,6 +66,9 @@ def main(run: str) -> None:
             stage(**spec["stage"])
         supervisor.start()
         supervisor.follow()
+        if supervisor.is_to_last():
+            sync_file_system()
+            supervisor.synced = True
     except OSError as error:
         supervisor.give_up(f"{error}")
     _record(supervisor.outcome())
@@ -93,6 +96,8 @@ class Supervisor:
         self.problem = ""
         self.kill_at: float | None = None
         self.terminated = False
+        self.discarded = False
+        self.synced = False
         self.output_bytes = 0
         self.started = self.last_output = time.monotonic()
 
@@ -133,6 +138,10 @@ class Supervisor:
         if self.init is not None and not self.init_gone:
             select.select([self.init], [], [])
 
+    def is_to_last(self) -> bool:
+        """Say whether what the command left is to survive a power cut."""
+        return self.spec["lasting"] and not self.discarded
+
     def outcome(self) -> dict[str, object]:
         """Return what exit.json says."""
         if not self.why:
@@ -142,6 +151,7 @@ class Supervisor:
             "exit_code": _signed(self.exit_code) if self.why == EXITED else None,
             "duration_s": time.monotonic() - self.started,
             "problem": self.problem,
+            "synced": self.synced,
         }
 
     def _by_itself(self) -> str:
@@ -212,8 +222,8 @@ class Supervisor:
         _write(file, data[:left])
 
     def _asked_to_stop(self, descriptor: int) -> None:
-        at_once = signal.SIGINT in os.read(descriptor, 64)
-        self._end(STOPPED, grace_s=0.0 if at_once else self.spec["grace_s"])
+        self.discarded = signal.SIGINT in os.read(descriptor, 64)
+        self._end(STOPPED, grace_s=0.0 if self.discarded else self.spec["grace_s"])
 
     def _end(self, why: str, *, grace_s: float) -> None:
         """Begin to end it; the first reason stays, the earliest deadline counts."""
@@ -263,6 +273,18 @@ class Supervisor:
                 signal.pidfd_send_signal(self.init, signal.SIGKILL)
             except ProcessLookupError:
                 self.init_gone = True
+
+
+def sync_file_system() -> None:
+    """Put all that the command wrote on the disk, before its end is told.
+
+    The files of an overlay are not synced while it is mounted, whatever a command asks for.
+    """
+    here = os.open(".", os.O_RDONLY)
+    try:
+        _checked(_libc.syncfs(here), "sync")
+    finally:
+        os.close(here)
 
 
 def adopt_orphans() -> None:
@@ -411,3 +433,8 @@ def _record(outcome: dict[str, object]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace("exit.json.new", "exit.json")
+    here = os.open(".", os.O_RDONLY)
+    try:
+        os.fsync(here)
+    finally:
+        os.close(here)

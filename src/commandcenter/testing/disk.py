@@ -6,15 +6,20 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import struct
 import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from commandcenter.system.boot import boot_id
+
 _SHUT_DOWN = 0x8004587D
 """EXT4_IOC_SHUTDOWN and XFS_IOC_GOINGDOWN: the same number."""
+_NOTE_BYTES = 1024
 _WITHOUT_THE_LOG = struct.pack("I", 2)
 _SIZE_BYTES = {"ext4": 256 * 2**20, "xfs": 320 * 2**20}
 _FORMAT = {"ext4": ("mkfs.ext4", "-q", "-F"), "xfs": ("mkfs.xfs", "-q", "-f")}
@@ -69,6 +74,7 @@ class Disk:
         _run("cp", "--sparse=always", str(self.image), str(survivor))
         survivor.replace(self.image)
         _mount(self.kind, self.image, self.folder)
+        _reboot(self.folder)
 
     def commit_journal(self) -> None:
         """Make the file system commit its journal, as any program's `fsync` does at any time."""
@@ -133,6 +139,30 @@ def _fill(filler: Path, folder: Path, left_bytes: int) -> None:
 def _free(folder: Path) -> int:
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize
+
+
+def kill_users(folder: Path) -> None:
+    """Kill every process that names a folder in its command line, as its machine's end would."""
+    mark = os.fsencode(folder)
+    for process in filter(str.isdecimal, os.listdir("/proc")):
+        # It may end while we look.
+        with contextlib.suppress(OSError):
+            told = Path("/proc", process, "cmdline").read_bytes()
+            if mark in told and int(process) != os.getpid():
+                os.kill(int(process), signal.SIGKILL)
+
+
+def _reboot(folder: Path) -> None:
+    """Make what was noted of this start of the machine a note of an earlier one."""
+    now, before = boot_id().encode(), str(uuid.uuid4()).encode()
+    for place, folders, files in os.walk(os.fsencode(folder), topdown=False):
+        for name in files:
+            path = Path(os.fsdecode(os.path.join(place, name)))
+            if path.is_file() and now in (content := path.read_bytes()[:_NOTE_BYTES]):
+                path.write_bytes(content.replace(now, before))
+        for name in folders:
+            if now in name:
+                os.rename(os.path.join(place, name), os.path.join(place, before))
 
 
 def _mount(kind: str, image: Path, folder: Path) -> None:

@@ -147,6 +147,15 @@ class WorkspacesContract:
 
         assert done.stdout == b"one\ntwo\n"
 
+    async def test_a_workspace_is_pristine_until_a_command_has_run_in_it(
+        self, workspace: Workspace
+    ) -> None:
+        before = workspace.pristine
+        await workspace.run("look", sh("true"))
+
+        assert before
+        assert not workspace.pristine
+
     async def test_a_signals_death_is_told_as_minus_its_number(self, workspace: Workspace) -> None:
         done = await workspace.run("die", sh("kill -9 $$"))
 

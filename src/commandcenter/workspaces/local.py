@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import platform
 import re
@@ -30,12 +31,15 @@ from commandcenter.core.workspace import (
     folder_name,
 )
 from commandcenter.system import beneath, removal, sandbox, seccomp
+from commandcenter.system.boot import boot_id
 from commandcenter.system.git import Git
 from commandcenter.system.sandbox import Bind, Bubblewrap, Overlay, Sandbox
 from commandcenter.workspaces.prepared import Base, Bases, lay_out
-from commandcenter.workspaces.run_folder import OnLine, RunFolder
+from commandcenter.workspaces.run_folder import BOOT, OnLine, RunFolder
 
 Rung = Literal["overlay", "checkout"]
+
+log = logging.getLogger(__name__)
 
 RESULT_BYTES_MAX = 256 * 2**10
 _RUN_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
@@ -128,7 +132,7 @@ class Local:
         self, key: WorkspaceKey, *, vault: Path, commit: str, keep: bool = False
     ) -> AsyncIterator[LocalWorkspace]:
         """Give a checkout of `commit`; see `core.workspace.Workspaces`."""
-        workspace = await self._provide(key, vault, commit)
+        workspace = await self._provide(key, vault, commit, lasting=keep)
         try:
             yield workspace
         finally:
@@ -209,16 +213,25 @@ class Local:
         """Return the folders of all workspaces; what was put aside needs its base, too."""
         return [*self._existing(), *sorted((self._root / "aside").glob("*"))]
 
-    async def _provide(self, key: WorkspaceKey, vault: Path, commit: str) -> LocalWorkspace:
+    async def _provide(
+        self, key: WorkspaceKey, vault: Path, commit: str, *, lasting: bool
+    ) -> LocalWorkspace:
         means = await self._probed()
         folder = self._folder(key)
+        if folder.is_dir() and not _survived(folder):
+            log.warning("Workspace %s was cut off by a power cut; it is made anew.", key)
+            await self._remove(folder)
         _make_folders(folder, key)
         checkout, contents = await self._checkout(means.rung, folder, vault, commit)
-        phrase = self._phrase(means, self._sandbox(folder, checkout, vault))
+        phrase = self._phrase(means, self._sandbox(folder, checkout, vault), lasting=lasting)
         return LocalWorkspace(folder, contents, phrase, self._keeps)
 
-    def _phrase(self, means: _Means, place: Sandbox) -> Callable[[Command], bytes]:
-        return lambda command: sandbox.spec(means.bubblewrap, place, command, grace_s=self._grace_s)
+    def _phrase(
+        self, means: _Means, place: Sandbox, *, lasting: bool = False
+    ) -> Callable[[Command], bytes]:
+        return lambda command: sandbox.spec(
+            means.bubblewrap, place, command, grace_s=self._grace_s, lasting=lasting
+        )
 
     def _keeps(self) -> bool:
         return self._detached
@@ -343,6 +356,11 @@ class LocalWorkspace:
         """Host folder in which commands with model access find `model.sock`."""
         return self._folder / "gateway"
 
+    @property
+    def pristine(self) -> bool:
+        """Whether no command has run in it yet."""
+        return not any((self._folder / "runs").iterdir())
+
     async def run(self, name: str, command: Command, *, on_line: OnLine | None = None) -> Completed:
         """Run, attach or return the recorded end; see `core.workspace.Workspace`.
 
@@ -436,8 +454,16 @@ def _write_new(at: int, name: str, content: bytes) -> None:
         file.write(content)
 
 
+def _survived(folder: Path) -> bool:
+    """Say whether all of a workspace is there, although the machine may have been down."""
+    runs = [RunFolder(run) for run in (folder / "runs").glob("*")]
+    return all(run.survived() for run in runs) if runs else RunFolder(folder).survived()
+
+
 def _make_folders(folder: Path, key: WorkspaceKey) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, parents=True)
+        (folder / BOOT).write_text(boot_id())
     (folder / "key").write_text(f"{key}")
     for name in ("upper", "work", "home", "channel"):
         _owned(folder / name)

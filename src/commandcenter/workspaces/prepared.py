@@ -17,6 +17,7 @@ from pathlib import Path
 
 from commandcenter.core.errors import GitError, WorkspaceError
 from commandcenter.system import removal, sandbox
+from commandcenter.system.boot import boot_id
 from commandcenter.system.git import Git
 
 AGENT_ID = 1000
@@ -55,11 +56,16 @@ class Base:
 
 
 class Bases:
-    """The prepared bases below one folder: each is made once and never changed."""
+    """The prepared bases below one folder: each is made once and never changed.
+
+    They are not synced, which would take as long as making them: each start of the machine has
+    bases of its own, so that what a power cut left half on the disk is nobody's base.
+    """
 
     def __init__(self, folder: Path, git: Git) -> None:
         """Keep them in `folder`, which needs to exist only at the first `prepare`."""
-        self._folder = folder
+        self._all = folder
+        self._folder = folder / boot_id()
         self._git = git
         self._locks: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -106,6 +112,9 @@ class Bases:
 
         `used` are the trees of the bases that workspaces lie on.
         """
+        for earlier in self._all.glob("*"):
+            if earlier != self._folder and not any(t.is_relative_to(earlier) for t in used):
+                removal.remove(earlier)
         for unfinished in self._folder.glob("*/new-*"):
             if not _is_locked(unfinished):
                 removal.remove(unfinished)
@@ -151,7 +160,16 @@ async def lay_out(git: Git, vault: Path, commit: str, tree: Path, git_folder: Pa
     async def run(*args: str) -> str:
         return (await git.run(*args, git_dir=git_folder, environment=here, timeout_s=1800)).text
 
-    in_tree = ("-c", "index.version=2", "-c", "index.skipHash=false", f"--work-tree={tree}")
+    # Nothing of it is synced: see `Bases`.
+    in_tree = (
+        "-c",
+        "core.fsync=none",
+        "-c",
+        "index.version=2",
+        "-c",
+        "index.skipHash=false",
+        f"--work-tree={tree}",
+    )
     try:
         committed = int(await run("show", "--no-patch", "--format=%ct", f"{commit}^{{commit}}"))
         await run(*in_tree, "read-tree", commit)

@@ -17,7 +17,8 @@ from typing import Any
 
 from commandcenter.core.errors import WorkspaceError
 from commandcenter.core.workspace import Completed, Ended
-from commandcenter.system import process, removal, sandbox, shim
+from commandcenter.system import durable, process, removal, sandbox, shim
+from commandcenter.system.boot import boot_id
 
 OnLine = Callable[[bytes], None]
 
@@ -31,6 +32,8 @@ _RETRY_S = 0.01
 _OVERDUE_S = 15.0
 """A shim that does not end this long after its command must have is killed."""
 _CHUNK_BYTES = 2**20
+BOOT = "boot"
+"""A file that names the start of the machine since which something is there."""
 _COMPLAINT_BYTES = 2000
 # Imported, not run as a file, so that Python keeps it compiled: 6 ms less for every command.
 _START = "import sys; sys.path.append(sys.argv[1]); import shim; shim.main(sys.argv[2])"
@@ -51,6 +54,11 @@ class RunFolder:
         said = self._said()
         return None if said is None or said["ended"] == shim.FAILED else self._completed(said)
 
+    def survived(self) -> bool:
+        """Say whether all that the run left is there: the machine did not go down before a sync."""
+        said = self._said()
+        return _boot(self.path) == boot_id() or (said is not None and said.get("synced", False))
+
     def replay(self, on_line: OnLine | None) -> None:
         """Tell every line of stdout of a run that is over."""
         with _lines(self.path / "stdout", on_line) as look:
@@ -63,6 +71,10 @@ class RunFolder:
         self.path.mkdir(mode=0o700, parents=True)
         (self.path / "spec.json").write_bytes(spec)
         (self.path / "stdin").write_bytes(stdin)
+        # On the disk before the command is: without it, what a power cut left could not be told
+        # from what a command left that had ended.
+        durable.write(self.path / BOOT, boot_id().encode())
+        durable.sync_folder(self.path.parent)
         # Locked by us and inherited by the shim, so that there is no moment at which a run that
         # was started looks as if nobody cared for it.
         with (self.path / "lock").open("wb") as lock:
@@ -147,7 +159,7 @@ class RunFolder:
         """Return the shim's own record."""
         try:
             said: Mapping[str, Any] = json.loads((self.path / "exit.json").read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):
             return None
         return said
 
@@ -240,6 +252,13 @@ def _tail(path: Path, size: int) -> bytes:
             return file.read(size)
     except FileNotFoundError:
         return b""
+
+
+def _boot(folder: Path) -> str:
+    try:
+        return (folder / BOOT).read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def _size(path: Path) -> int:
