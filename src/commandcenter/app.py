@@ -129,7 +129,8 @@ class _Parts:
         self._engine = database.open_engine(database.sqlite_url(path))
         database.migrate(self._engine)
         self._git = Git(user=settings.environ)
-        self._vaults = Vaults(self._git, settings.data_dir)
+        self._database = database.Database(self._engine)
+        self._vaults = Vaults(self._git, settings.data_dir, self._database)
         self._gateway = ModelGateway(_provider(settings))
         self._program = find_program(settings)
         self._token = _hub_token(settings)
@@ -145,7 +146,7 @@ class _Parts:
         }
         self._equipment = Equipment(
             git=self._git,
-            database=database.Database(self._engine),
+            database=self._database,
             vaults=self._vaults,
             workspaces=self._workspaces,
             gateway=self._gateway,

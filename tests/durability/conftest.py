@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from commandcenter.testing.desk import Host
 from commandcenter.testing.disk import Disk, disk, journalled
+from commandcenter.testing.scene import Installation, Sample
 
 NO_DISK = (
     "Cutting the power of a disk needs root, loop devices and mkfs.ext4: run as root, "
@@ -28,3 +30,15 @@ def private_disk(request: pytest.FixtureRequest) -> Iterator[Disk]:
         disk(Path(place, "disk"), request.param) as made,
     ):
         yield made
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """An installation whose commands are processes of their own."""
+    return Host(Installation.make(tmp_path / "own"), tmp_path)
+
+
+@pytest.fixture
+async def sample(tmp_path: Path) -> Sample:
+    """A repository with an origin."""
+    return await Sample.make(tmp_path / "sample")

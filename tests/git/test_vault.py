@@ -401,6 +401,38 @@ async def test_an_unclean_checkout_is_left_alone(
     own.close()
 
 
+async def test_a_landing_that_was_cut_off_between_files_and_branch_is_completed(
+    own: Vault, seed: Path, sh: Shell
+) -> None:
+    base = await own.fetch("main")
+    tip = await commit(own, sh, base, "f1.txt", "landed")
+    await own.publish("side", tip, None)
+    sh(f"git read-tree -u -m HEAD {tip}; git branch -D -q side", seed)
+    cut_off = sh("git status --porcelain", seed)
+
+    outcome = await own.land("main", base, tip)
+
+    assert cut_off == "M  f1.txt"
+    assert outcome == Landed()
+    assert sh("git status --porcelain; git rev-parse HEAD; cat f1.txt", seed) == f"{tip}\nlanded"
+    own.close()
+
+
+async def test_somebodys_own_work_beside_a_half_landing_is_left_alone(
+    own: Vault, seed: Path, sh: Shell
+) -> None:
+    base = await own.fetch("main")
+    tip = await commit(own, sh, base, "f1.txt", "landed")
+    await own.publish("side", tip, None)
+    sh(f"git read-tree -u -m HEAD {tip}; echo mine >> f2.txt", seed)
+
+    outcome = await own.land("main", base, tip)
+
+    assert outcome == Refused("the checkout has uncommitted changes")
+    assert sh("git rev-parse HEAD", seed) == base
+    own.close()
+
+
 async def test_a_rebase_under_way_is_left_alone(
     own: Vault, seed: Path, sh: Shell, fingerprint: Callable[[Path], str]
 ) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy.orm import Session
+
 from commandcenter.core.disk import Space, shortage, waiting_words
 from commandcenter.core.forge import Forge
 from commandcenter.core.workspace import Workspaces
@@ -15,9 +17,10 @@ from commandcenter.gateway.model import ModelGateway
 from commandcenter.settings import ProjectCheck
 from commandcenter.stages.logs import Logs
 from commandcenter.stages.plans import Plans
+from commandcenter.store import views
 from commandcenter.store.database import Database
 from commandcenter.system.git import Git
-from commandcenter.system.vault import Identity, Vault
+from commandcenter.system.vault import Identity, Vault, pin_ref, task_ref
 
 SETTLED_BETWEEN_MAINTENANCE = 50
 BOT = Identity("CommandCenter", "commandcenter@localhost")
@@ -26,9 +29,10 @@ BOT = Identity("CommandCenter", "commandcenter@localhost")
 class Vaults:
     """Opens each upstream's vault once."""
 
-    def __init__(self, git: Git, data_dir: Path) -> None:
+    def __init__(self, git: Git, data_dir: Path, database: Database) -> None:
         self._git = git
         self._data_dir = data_dir
+        self._database = database
         self._open: dict[str, Vault] = {}
         self._opening = asyncio.Lock()
         self._settled: Counter[str] = Counter()
@@ -37,8 +41,17 @@ class Vaults:
         """Return the vault of an upstream; the first time it is fetched."""
         async with self._opening:
             if upstream not in self._open:
-                self._open[upstream] = await Vault.open(self._git, self._data_dir, upstream)
+                self._open[upstream] = await self._opened(upstream)
             return self._open[upstream]
+
+    async def _opened(self, upstream: str) -> Vault:
+        vault = await Vault.open(self._git, self._data_dir, upstream)
+        try:
+            await vault.restore(await self._database.transact(_recorded_refs, upstream))
+        except BaseException:
+            vault.close()
+            raise
+        return vault
 
     async def tend(self, vault: Vault) -> None:
         """Keep a vault fast, every so many settled tasks."""
@@ -51,6 +64,17 @@ class Vaults:
         for vault in self._open.values():
             vault.close()
         self._open.clear()
+
+
+def _recorded_refs(session: Session, upstream: str) -> dict[str, str]:
+    """Return the refs that open tasks need, by what the database knows: captures and pins."""
+    refs = {}
+    for run, task, attempt in views.unsettled_attempts(session, upstream):
+        if attempt.base:
+            refs[pin_ref(f"{run}/{task}")] = attempt.base
+        if attempt.head not in ("", attempt.base):
+            refs[task_ref(run, task, attempt.number)] = attempt.head
+    return refs
 
 
 @dataclass(frozen=True)

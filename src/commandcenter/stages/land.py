@@ -14,6 +14,7 @@ from commandcenter.stages import holdings
 from commandcenter.stages.equipment import BOT, Equipment
 from commandcenter.stages.job import Job, Record, load
 from commandcenter.stages.verify import check_tree
+from commandcenter.stages.work import keep_captured
 from commandcenter.store import facts, views
 from commandcenter.system.vault import Conflict, Landed, Merged, Moved, Refused, Vault
 
@@ -30,6 +31,7 @@ async def land(equipment: Equipment, run: str, task: str, number: int) -> Record
     """
     job = await load(equipment, run, task, number)
     vault = await equipment.vaults.open(job.run.upstream)
+    await keep_captured(equipment, vault, job)
     for _ in range(MOVES_MAX):
         tip = await vault.fetch(job.run.landed_on)
         if await vault.is_ancestor(job.attempt.head, tip):

@@ -27,6 +27,7 @@ from commandcenter.stages import holdings
 from commandcenter.stages.asking import Question, ask
 from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Job, Record, load, workspaces
+from commandcenter.stages.work import keep_captured
 from commandcenter.store import views
 from commandcenter.system.vault import Vault
 
@@ -37,6 +38,7 @@ async def propose(equipment: Equipment, run: str, task: str, number: int) -> Rec
     """Push a try's commit to its branch and open or update its pull request: {number, url}."""
     job = await load(equipment, run, task, number)
     vault = await equipment.vaults.open(job.run.upstream)
+    await keep_captured(equipment, vault, job)
     branch = branch_name(run, job.task)
     expected = await _expected(equipment, vault, job, branch)
     await holdings.note(equipment, [holdings.branch(job, branch, job.attempt.head)])

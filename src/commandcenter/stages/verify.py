@@ -18,6 +18,7 @@ from commandcenter.settings import ProjectCheck
 from commandcenter.stages import holdings
 from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Job, Record, load, workspaces
+from commandcenter.stages.work import keep_captured
 from commandcenter.system.vault import Vault
 
 WORDS_MAX = 4_000
@@ -35,6 +36,7 @@ async def verify(equipment: Equipment, run: str, task: str, number: int) -> Reco
     """Check the tree that a try captured; returns the verdict with {changed, evident}."""
     job = await load(equipment, run, task, number)
     vault = await equipment.vaults.open(job.run.upstream)
+    await keep_captured(equipment, vault, job)
     files = await vault.diff_files(job.attempt.base, job.commit)
     verdict = await check_tree(equipment, vault, job, job.commit, job.attempt.base)
     return {

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from commandcenter.core.agent import Outcome, Prompt, Report, Role
 from commandcenter.core.attempt import WORKSPACE_LOST, Attempt
 from commandcenter.core.change import Change
-from commandcenter.core.errors import CaptureRefused
+from commandcenter.core.errors import CaptureRefused, InputError
 from commandcenter.core.prompt import continued_prompt, work_prompt
 from commandcenter.core.publication import branch_name, commit_message, landed_line
 from commandcenter.core.run import Phase, Reason, State
@@ -112,6 +112,42 @@ def _landed(session: Session, job: Job) -> tuple[str, ...]:
     return tuple(landed_line(task, [use.path for use in task.files]) for task in tasks)
 
 
+async def keep_captured(equipment: Equipment, vault: Vault, job: Job) -> None:
+    """Make sure that the vault has a try's commit: what a disk lost is captured again.
+
+    Raises:
+        InputError: the workspace does not give the same commit any more.
+    """
+    head = job.attempt.head
+    if head not in vault.lost:
+        return
+    opened = workspaces(equipment, job).open(
+        job.work_key, vault=vault.path, commit=job.attempt.base, keep=True
+    )
+    async with opened as workspace:
+        change = await _change(equipment, vault, job, workspace.contents())
+    if change.head != head:
+        raise InputError(
+            f"Commit {head[:12]} of this task is lost: the disk did not keep what it confirmed.",
+            hint="check the disk, and retry the task",
+        )
+    vault.lost.discard(head)
+
+
+async def _change(equipment: Equipment, vault: Vault, job: Job, contents: Contents) -> Change:
+    return await capture(
+        equipment.git,
+        vault,
+        contents,
+        job.attempt.base,
+        ref=_ref(job),
+        message=commit_message(job.run.id, job.task, job.attempt.number),
+        author=BOT,
+        committer=BOT,
+        date=job.date,
+    )
+
+
 async def _capture(
     equipment: Equipment, vault: Vault, job: Job, report: Report, contents: Contents
 ) -> Record:
@@ -125,17 +161,7 @@ async def _capture(
     if report.outcome in (Outcome.STOPPED, Outcome.TRY_AGAIN):
         return record
     try:
-        change = await capture(
-            equipment.git,
-            vault,
-            contents,
-            job.attempt.base,
-            ref=_ref(job),
-            message=commit_message(job.run.id, job.task, job.attempt.number),
-            author=BOT,
-            committer=BOT,
-            date=job.date,
-        )
+        change = await _change(equipment, vault, job, contents)
     except CaptureRefused as refusal:
         return {**record, "refused": True, "words": refusal.message}
     return {

@@ -256,6 +256,25 @@ def captures_not_landed(session: Session) -> tuple[Lost, ...]:
     return tuple(lost for lost in found if lost.attempt.head not in ("", lost.attempt.base))
 
 
+def unsettled_attempts(session: Session, upstream: str) -> tuple[tuple[str, str, Attempt], ...]:
+    """Return the (run, task, try) of an upstream's tasks that have something to clean up.
+
+    The last try of a task comes last.
+    """
+    table, tasks = schema.attempts, schema.tasks
+    query = (
+        sa.select(table.c.run, table.c.task, table.c.record)
+        .join(tasks, sa.and_(tasks.c.run == table.c.run, tasks.c.id == table.c.task))
+        .join(schema.runs, schema.runs.c.id == table.c.run)
+        .where(schema.runs.c.upstream == upstream, tasks.c.unsettled)
+        .order_by(table.c.run, table.c.task, table.c.number)
+    )
+    return tuple(
+        (row.run, row.task, Attempt.from_json(json.loads(row.record)))
+        for row in session.execute(query)
+    )
+
+
 def last_attempt(session: Session, run: str, task: str) -> int:
     """Return the number of the last try, 0 when there was none."""
     table = schema.attempts

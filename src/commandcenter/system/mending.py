@@ -66,6 +66,12 @@ def mend(repository: Path, attic: Path, *, thorough: bool) -> Damage:
     return damage
 
 
+def forget_derived(repository: Path) -> None:
+    """Remove what git is quicker with: it names objects that may be gone."""
+    for name in _DERIVED:
+        (repository / name).unlink(missing_ok=True)
+
+
 async def take_back(git: Git, repository: Path, damage: Damage) -> bool:
     """Take in again what can be read of the packs that were set aside; say whether that is all."""
     whole = [await _reindexed(git, repository, pack) for pack in damage.incomplete]

@@ -17,7 +17,7 @@ import select
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -65,6 +65,8 @@ _CONFIG = """\
 \tlogAllRefUpdates = false
 \tfsync = all
 \tfsyncMethod = fsync
+[fetch]
+\tunpackLimit = 1
 [gc]
 \tauto = 0
 [maintenance]
@@ -186,6 +188,8 @@ class Vault:
         self.path = folder / "repository.git"
         """The bare repository. Lend its `objects` read-only; pin what was lent."""
         self.upstream = upstream
+        self.lost: set[str] = set()
+        """Commits that were here, and were not to be had again: see `restore`."""
         self._quarantines = folder / "quarantine"
         self._attic = folder / "attic"
         """Packs that were broken and could not be read whole; there is none as a rule."""
@@ -213,7 +217,7 @@ class Vault:
         try:
             await vault._put_in_order(thorough=lock.unsynced)
             if not vault.path.exists():
-                await vault._create(folder / "new.git")
+                await vault._create()
             _sign(lock.descriptor, boot_id())
         except BaseException:
             os.close(lock.descriptor)
@@ -277,6 +281,22 @@ class Vault:
                 if await self.ref(update.ref) != update.old:
                     return False
         raise GitError(f"Refs cannot be written: {result.complaint}", stderr=result.complaint)
+
+    async def restore(self, known: Mapping[str, str]) -> None:
+        """Give commits of which somebody else has a record their refs back; note which are gone.
+
+        A ref is on the disk before it is recorded anywhere. So this finds something to do only
+        after a disk has lost what it confirmed.
+        """
+        there = await self._refs("refs/cc")
+        wanted = {ref: commit for ref, commit in known.items() if ref not in there}
+        if gone := await self._absent(wanted.values()):
+            await self._fetch("+refs/heads/*:refs/upstream/heads/*")
+            gone = await self._absent(gone)
+        self.lost |= gone
+        updates = [RefUpdate(ref, it, None) for ref, it in wanted.items() if it not in gone]
+        if updates:
+            await self.update_refs(updates)
 
     async def ref(self, name: str, *, at: Path | None = None) -> str | None:
         """Return the object id that a full ref name stands at."""
@@ -601,7 +621,16 @@ class Vault:
         for folder in {(self.path / ref).parent: None for ref in refs}:
             durable.sync_names(folder / "ref", self.path)
 
-    async def _create(self, draft: Path) -> None:
+    async def _create(self) -> None:
+        draft = await self._draft()
+        await self._run(
+            "commit-graph", "write", "--reachable", "--no-progress", timeout_s=3600, at=draft
+        )
+        await asyncio.to_thread(_move_in, draft, self.path)
+
+    async def _draft(self) -> Path:
+        """Return a new bare repository beside ours with all that the upstream has."""
+        draft = self.path.with_name("new.git")
         there = await advertised(self.git, self.upstream)
         ids = "sha256" if any(len(tip) == 64 for tip in there.heads.values()) else "sha1"
         await self.git.run(
@@ -609,19 +638,14 @@ class Vault:
             git_dir=None,
         )
         _configure(draft, ids)
-        target, self.path = self.path, draft
-        try:
-            await self._fetch("+refs/heads/*:refs/upstream/heads/*")
-            await self._run("commit-graph", "write", "--reachable", "--no-progress", timeout_s=3600)
-        finally:
-            self.path = target
-        await asyncio.to_thread(_move_in, draft, self.path)
+        await self._fetch("+refs/heads/*:refs/upstream/heads/*", at=draft)
+        return draft
 
-    async def _fetch(self, refspec: str, *options: str) -> None:
+    async def _fetch(self, refspec: str, *options: str, at: Path | None = None) -> None:
         await self.git.run(
             *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"),
             *("--no-recurse-submodules", "--refmap=", *options, "--", self.upstream, refspec),
-            git_dir=self.path,
+            git_dir=at or self.path,
             network=True,
             timeout_s=_NETWORK_TIMEOUT_S,
         )
@@ -754,6 +778,8 @@ class Vault:
         whole = await mending.take_back(self.git, self.path, damage)
         if damage.broken or not whole:
             log.warning("The vault %s was damaged: %s", self.path, damage)
+            # Whoever opens it next goes on with this, if it cannot be brought to its end now.
+            _sign(self._lock, "damaged")
         if self.path.exists() and (thorough or damage.broken or not whole):
             await self._complete()
         if damage:
@@ -772,10 +798,13 @@ class Vault:
         """Make sure that every ref has all that it reaches: what is missing, the upstream has."""
         if not await self._missing():
             return
-        await self._drop(await self._unreadable())
-        await self._fetch("+refs/heads/*:refs/upstream/heads/*", "--refetch")
-        if not await self._missing():
-            return
+        await asyncio.to_thread(mending.forget_derived, self.path)
+        # Fetched apart: here git would first look at what it has, and stumble over it. All that is
+        # fetched comes as packs, by our configuration.
+        fresh = await self._draft()
+        await asyncio.to_thread(_move_packs, fresh, self.path)
+        await self._follow(await self._refs("refs/upstream", at=fresh))
+        await asyncio.to_thread(shutil.rmtree, fresh)
         await self._drop(await self._incomplete())
         if missing := await self._missing():
             raise GitError(
@@ -783,6 +812,14 @@ class Vault:
                 stderr=missing,
                 hint="Move it away; it is made again from the upstream.",
             )
+
+    async def _follow(self, upstream: Mapping[str, str]) -> None:
+        """Put the refs of the upstream where they are there."""
+        for ref in (await self._refs("refs/upstream")).keys() - upstream.keys():
+            await self._run("update-ref", "-d", ref)
+        for ref, commit in upstream.items():
+            await self._run("update-ref", ref, commit)
+        await self._sync(*upstream)
 
     async def _missing(self) -> str:
         result = await self._run(
@@ -792,24 +829,28 @@ class Vault:
         )
         return result.complaint or f"{result.exit_code}" if result.exit_code else ""
 
-    async def _unreadable(self) -> list[str]:
-        """Return the refs whose own commit is not there."""
-        refs = await self._refs()
-        asked = "".join(f"{commit}\n" for commit in refs.values()).encode()
-        answers = (await self._run("cat-file", "--batch-check", stdin=asked)).text.splitlines()
-        told = zip(refs, answers, strict=True)
-        return [ref for ref, answer in told if answer.endswith(" missing")]
+    async def _absent(self, objects: Iterable[str]) -> set[str]:
+        asked = "".join(f"{name}\n" for name in objects).encode()
+        answer = await self._run("cat-file", "--batch-check", stdin=asked)
+        lines = [line.split(" ") for line in answer.text.splitlines()]
+        return {name for name, kind, *_ in lines if kind == "missing"}
 
     async def _incomplete(self) -> list[str]:
         """Return our own refs that do not have all that they reach."""
-        return [
-            ref
-            for ref in await self._refs("refs/cc")
-            if (await self._run("rev-list", "--objects", "--quiet", ref, check=False)).exit_code
-        ]
+        refs = await self._refs("refs/cc")
+        gone = await self._absent(refs.values())
+        return [ref for ref, it in refs.items() if it in gone or not await self._is_whole(it)]
 
-    async def _refs(self, *below: str) -> dict[str, str]:
-        listed = await self._run("for-each-ref", "--format=%(refname) %(objectname)", *below)
+    async def _is_whole(self, commit: str) -> bool:
+        walked = await self._run(
+            *("rev-list", "--objects", "--quiet", commit, "--not", "--glob=refs/upstream"),
+            check=False,
+            timeout_s=3600,
+        )
+        return walked.exit_code == 0
+
+    async def _refs(self, *below: str, at: Path | None = None) -> dict[str, str]:
+        listed = await self._run("for-each-ref", "--format=%(refname) %(objectname)", *below, at=at)
         refs = (line.split(" ") for line in listed.text.splitlines())
         return {ref: commit for ref, commit in refs}  # noqa: C416 - the pairs are lists
 
