@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -60,6 +61,26 @@ class AlreadyRunning(InputError):  # noqa: N818
 
 class WorldError(CommandCenterError):
     """The world's: a disk, a network, a program. The flow retries it within its budget."""
+
+
+class DiskFull(WorldError):  # noqa: N818 - it names what is so
+    """There is no room left on a disk. Waited for: nothing is wrong with what met it."""
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM_WORDS = ("No space left on device", "Disk quota exceeded")
+_WEATHER = (errno.EIO, errno.EROFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ESTALE)
+
+
+def worlds(error: WorldError | OSError) -> WorldError | None:
+    """Return the world's error that this is, `DiskFull` if it is one; None when it is our bug."""
+    if isinstance(error, OSError):
+        if error.errno in _NO_ROOM:
+            return DiskFull(f"The disk is full: {error}", hint="free some space")
+        return WorldError(f"The machine refused: {error}") if error.errno in _WEATHER else None
+    if any(words in error.message for words in _NO_ROOM_WORDS):
+        return DiskFull(error.message, hint="free some space")
+    return error
 
 
 class GitError(WorldError):

@@ -78,6 +78,10 @@ class Flow:
                 await self._sweeping
         await self._engine.stop()
 
+    def stalls(self) -> tuple[str, ...]:
+        """Return in sentences what work waits for that people have to mend."""
+        return self._engine.stalls.words()
+
     async def submit(self, run: NewRun) -> None:
         """Store a run and start the tasks that wait for nothing, in one transaction."""
         await self._engine.transact("submit", self._submit, run)

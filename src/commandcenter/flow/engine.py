@@ -20,6 +20,8 @@ from dbos import (
 from sqlalchemy.orm import Session
 
 from commandcenter.flow.dispatch import Dispatch
+from commandcenter.flow.stalls import Stalls
+from commandcenter.store.database import impatient
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +33,8 @@ APPLICATION_VERSION = "1"
 EXECUTOR = "local"
 RECOVERIES_MAX = 1000
 THREADS_MAX = 32
+SLOW_S = 5.0
+"""A transaction that takes longer is told to people."""
 Workflow = Callable[..., Awaitable[None]]
 
 
@@ -66,6 +70,7 @@ class Engine:
         self._active: set[asyncio.Task[Any]] = set()  # Any: what the engine makes of a workflow
         self._running: dict[str, asyncio.Task[Any]] = {}  # Any: what the step returns
         self._stopping = False
+        self.stalls = Stalls()
 
     def create(self) -> None:
         """Configure the engine; workflows are registered after this and before `launch`."""
@@ -193,7 +198,20 @@ class Engine:
             return body(source.sql_session(), *args, **kwargs)
 
         self._leave_if_stopping()
-        return await asyncio.to_thread(lambda: source.run_tx_step({"name": name}, transaction))
+        if DBOS.workflow_id is not None:
+            return await self._recorded(lambda: source.run_tx_step({"name": name}, transaction))
+        # Somebody waits for the answer, and is told at once that there is no room.
+        with impatient():
+            return await asyncio.to_thread(lambda: source.run_tx_step({"name": name}, transaction))
+
+    async def _recorded(self, transaction: Callable[[], R]) -> R:
+        """Run a transaction that is tried again until the database takes it; tell if it waits."""
+        taking = asyncio.ensure_future(asyncio.to_thread(transaction))
+        await asyncio.wait({taking}, timeout=SLOW_S)
+        if taking.done():
+            return await taking
+        with self.stalls.noted("The database takes nothing at the moment. Is its disk full?"):
+            return await taking
 
     async def step(
         self, name: str, owner: str, body: Callable[[], Awaitable[dict[str, Any]]]

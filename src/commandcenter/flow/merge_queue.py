@@ -53,7 +53,7 @@ class _MergeFlow:
             landed = await self._engine.step(
                 "land",
                 f"landing/{key}",
-                lambda: persistently(lambda: self._stages.land(run, task, number)),
+                lambda: persistently(self._engine, lambda: self._stages.land(run, task, number)),
             )
             await self._transitions.transact("landed", self._landed, key, landed)
 

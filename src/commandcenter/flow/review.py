@@ -40,7 +40,9 @@ class _ReviewFlow:
                 lambda: unless_cancelled(
                     self._engine,
                     key,
-                    lambda: persistently(lambda: self._stages.review(run, task, number)),
+                    lambda: persistently(
+                        self._engine, lambda: self._stages.review(run, task, number)
+                    ),
                 ),
             )
             await self._transitions.transact("reviewed", self._reviewed, key, reviewed)

@@ -54,7 +54,9 @@ class _TaskFlow:
                 lambda: unless_cancelled(
                     self._engine,
                     key,
-                    lambda: persistently(lambda: self._stages.work(run, task, number)),
+                    lambda: persistently(
+                        self._engine, lambda: self._stages.work(run, task, number)
+                    ),
                 ),
             )
             await self._transitions.transact("worked", self._worked, key, worked)
@@ -98,7 +100,9 @@ class _TaskFlow:
                 lambda: unless_cancelled(
                     self._engine,
                     key,
-                    lambda: persistently(lambda: self._stages.verify(run, task, number)),
+                    lambda: persistently(
+                        self._engine, lambda: self._stages.verify(run, task, number)
+                    ),
                 ),
             )
             if not await self._transitions.transact("checked", self._checked, key, verdict):
@@ -106,7 +110,7 @@ class _TaskFlow:
             proposed = await self._engine.step(
                 "propose",
                 f"proposing/{key}",
-                lambda: persistently(lambda: self._stages.propose(run, task, number)),
+                lambda: persistently(self._engine, lambda: self._stages.propose(run, task, number)),
             )
             await self._transitions.transact("proposed", self._proposed, key, proposed)
 
@@ -157,7 +161,7 @@ class _TaskFlow:
         record = await self._engine.step(
             "settle",
             f"settling/{key}",
-            lambda: finally_settled(lambda: self._stages.settle(run, task, number)),
+            lambda: finally_settled(self._engine, lambda: self._stages.settle(run, task, number)),
         )
         problems = record["problems"]
         await self._transitions.transact("settled", self._transitions.settled, key, problems)

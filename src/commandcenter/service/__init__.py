@@ -16,7 +16,14 @@ from sqlalchemy.orm import Session
 from commandcenter import plugins
 from commandcenter.core.agent import Profile
 from commandcenter.core.disk import WAITS_FOR_DISK
-from commandcenter.core.errors import GitError, InputError, NotYet, PlanRefused
+from commandcenter.core.errors import (
+    DiskFull,
+    GitError,
+    InputError,
+    NotYet,
+    PlanRefused,
+    worlds,
+)
 from commandcenter.core.ledger import Entry, Fact, Kind
 from commandcenter.core.plan import (
     SIZE_BYTES_MAX,
@@ -241,11 +248,8 @@ class Service:
             held = Entry(Kind.BRANCH, repository.upstream, branch, Fact.PUT, run, commit=tip)
             await holdings.note(self._equipment, [held])
             await vault.publish(branch, tip, None)
-        except GitError as error:
-            raise InputError(
-                f"The upstream {repository.upstream} cannot be used: {error.message}",
-                hint=error.hint or "`git fetch` and `git push` must work there",
-            ) from error
+        except (GitError, OSError) as error:
+            raise _unusable(repository.upstream, error) from error
         notes.append(
             f"`{repository.target}` is checked out with uncommitted changes, so it is left alone. "
             f"The result goes to `{branch}`: git merge {branch}"
@@ -291,10 +295,14 @@ class Service:
             auto_merge=Options.from_json(record.options).auto_merge,
             current_batch=current,
             tasks=tasks,
-            notes=record.notes,
+            notes=record.notes if record.ended_ms else (*record.notes, *self._stalls()),
             started_ms=record.created_ms,
             ended_ms=record.ended_ms,
         )
+
+    def _stalls(self) -> tuple[str, ...]:
+        """Return what work waits for now that people have to mend."""
+        return self._flow.stalls() if self._flow is not None else ()
 
     def _tasks(self, session: Session, record: RunRecord) -> tuple[TaskStatus, ...]:
         tasks = tuple(self._told(task) for task in views.tasks(session, record.id))
@@ -501,6 +509,17 @@ def _repository(submission: Submission, plan_path: str) -> str:
     if not plan_path:
         raise InputError("No repository was named.", hint="give `repository`")
     return str(Path(plan_path).parent)
+
+
+def _unusable(upstream: str, error: GitError | OSError) -> Exception:
+    """Return what is told when an upstream cannot be used: that the disk is full is another's."""
+    found = worlds(error)
+    if isinstance(error, OSError) or isinstance(found, DiskFull):
+        return found or error
+    return InputError(
+        f"The upstream {upstream} cannot be used: {error.message}",
+        hint=error.hint or "`git fetch` and `git push` must work there",
+    )
 
 
 def _notes(repository: Repository, plan_path: str) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,7 +22,7 @@ class Logs:
         self._root = root
 
     def keep(self, run: str, task: str, number: int, name: str, completed: Completed) -> None:
-        """Keep a finished command's output; linked, not copied, so that size does not matter."""
+        """Keep a finished command's output; linked where that can be, so that size is no matter."""
         folder = self._root / run / _component(task) / str(number)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for stream in STREAMS:
@@ -28,7 +30,7 @@ class Logs:
             fresh.unlink(missing_ok=True)
             # Replaced, since a command that was stopped or lost has run again under its name.
             with contextlib.suppress(FileNotFoundError):
-                os.link(completed.log / stream, fresh)
+                _link_or_copy(completed.log / stream, fresh)
                 fresh.replace(folder / f"{name}.{stream}.log")
             fresh.unlink(missing_ok=True)
 
@@ -52,6 +54,16 @@ class Logs:
             name, stream, _ = path.name.rsplit(".", 2)
             logs.append(Log(task, number, name, stream, path, path.stat().st_size))
         return logs
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # Workspaces may lie on a disk of their own.
+        shutil.copyfile(source, target)
 
 
 def _component(task: str) -> str:

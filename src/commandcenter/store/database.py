@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, sessionmaker
 
-from commandcenter.core.errors import InputError, newer_record
+from commandcenter.core.errors import DiskFull, InputError, newer_record
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,6 +29,10 @@ BUSY_S = 30
 VERSION_TABLE = "cc_migrations"
 """Names the migration that the tables are at."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
+
+_NO_ROOM = "The disk of the database is full: nothing can be recorded."
+_impatient: ContextVar[bool] = ContextVar("impatient", default=False)
+log = logging.getLogger(__name__)
 
 UNIXEPOCH_SUBSECOND = (3, 42)
 """First SQLite whose `unixepoch('subsec')` works; the durable engine relies on it."""
@@ -85,6 +91,7 @@ def open_engine(url: str) -> sa.Engine:
     engine = sa.create_engine(url, pool_size=POOL_SIZE, max_overflow=-1, **options)
     if url.startswith("sqlite"):
         sa.event.listen(engine, "connect", _configure)
+        sa.event.listen(engine, "handle_error", _wait_for_room)
     return engine
 
 
@@ -98,6 +105,37 @@ def _configure(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
 
 
+def _wait_for_room(context: sa.engine.ExceptionContext) -> None:
+    """Have a full disk waited for like another one's transaction: a workflow must not end of it.
+
+    The durable engine and its transactions try again for as long as the database is locked.
+    """
+    error = context.original_exception
+    if not is_full(error):
+        return
+    if _impatient.get():
+        raise DiskFull(_NO_ROOM, hint="free some space") from error
+    log.warning("%s", _NO_ROOM)
+    locked = sqlite3.OperationalError(f"database is locked: {error}")
+    raise sa.exc.OperationalError(context.statement, None, locked) from error
+
+
+def is_full(error: BaseException) -> bool:
+    """Say whether a driver's error tells that the disk is full."""
+    name = getattr(error, "sqlite_errorname", "")
+    return name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
+
+
+@contextlib.contextmanager
+def impatient() -> Iterator[None]:
+    """Have a full disk raised at once as `DiskFull`, also in threads that start in the block."""
+    token = _impatient.set(True)
+    try:
+        yield
+    finally:
+        _impatient.reset(token)
+
+
 class Database:
     """Our tables, for reads and for facts that need no workflow."""
 
@@ -108,13 +146,18 @@ class Database:
     async def transact(
         self, body: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Run `body` in one transaction, in a thread. A body that writes begins by writing."""
+        """Run `body` in one transaction, in a thread. A body that writes begins by writing.
+
+        Raises:
+            DiskFull: there is no room for what it writes.
+        """
 
         def transaction() -> R:
             with self._sessions.begin() as session:
                 return body(session, *args, **kwargs)
 
-        return await asyncio.to_thread(transaction)
+        with impatient():
+            return await asyncio.to_thread(transaction)
 
 
 def migrate(engine: sa.Engine) -> None:
@@ -126,7 +169,7 @@ def migrate(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         if _is_current(connection):
             return
-    with engine.begin() as connection:
+    with impatient(), engine.begin() as connection:
         if connection.dialect.name == "sqlite":
             # The driver begins no transaction for a CREATE TABLE: a crash would leave half of them.
             connection.exec_driver_sql("BEGIN IMMEDIATE")

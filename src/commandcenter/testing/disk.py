@@ -126,6 +126,18 @@ def small_disk(folder: Path, *, mebibytes: int) -> Iterator[Disk]:
         _unmount(folder)
 
 
+@contextmanager
+def elsewhere(folder: Path, real: Path) -> Iterator[None]:
+    """Have a folder lie on another file system, below `real`, until the block ends."""
+    for each in (folder, real):
+        each.mkdir(parents=True, exist_ok=True)
+    _run("mount", "--bind", str(real), str(folder))
+    try:
+        yield
+    finally:
+        _unmount(folder)
+
+
 def _fill(filler: Path, folder: Path, left_bytes: int) -> None:
     with filler.open("ab") as file:
         # A file system tells only roughly what is free: it is filled until it refuses more.
