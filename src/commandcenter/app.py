@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import tempfile
 import time
@@ -26,7 +27,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from commandcenter.core.attempt import Bounds
-from commandcenter.core.errors import AlreadyRunning, InputError
+from commandcenter.core.errors import AlreadyRunning, DiskFull, InputError
 from commandcenter.core.forge import Forge
 from commandcenter.core.workspace import Workspaces
 from commandcenter.forges import repository_of
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 HUB_OWNER = "commandcenter"
 HUB_USER = "commandcenter"
 HUB_PATH = "/hub"
+ROOM_MIN_BYTES = 4 * 2**20
+"""What a service needs of a disk to start."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,10 @@ async def running(
     Raises:
         AlreadyRunning: another live service owns the data folder.
         InputError: the port is taken, or the data folder cannot be used.
+        DiskFull: there is no room to work in.
     """
     with _owning(settings), _listening(host, port) as listening:
+        _require_room(settings.data_dir)
         url = f"http://{_authority(host)}:{listening.getsockname()[1]}"
         parts = _Parts(settings, url)
         flow = parts.flow()
@@ -284,6 +289,15 @@ def _make_data_dir(settings: Settings) -> None:
             f"The data folder {settings.data_dir} cannot be made: {error.strerror}.",
             hint="choose another one: --data-dir",
         ) from error
+
+
+def _require_room(data_dir: Path) -> None:
+    """Make sure that a service can record that it is there; it would wait for room in silence."""
+    if shutil.disk_usage(data_dir).free < ROOM_MIN_BYTES:
+        raise DiskFull(
+            f"The disk of the data folder {data_dir} is full.",
+            hint="free some space; what was running goes on when a service runs again",
+        )
 
 
 def _announce(settings: Settings, url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -13,6 +14,14 @@ _SIZE_BYTES_MAX = 10 * 2**20
 _KEPT = 3
 
 
+class _Journal(RotatingFileHandler):
+    """The log file. What a full disk does not take of it is left out, and nobody is told twice."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def keep(data_dir: Path, *, level: int = logging.INFO) -> None:
     """Send every log record to `commandcenter.log`, and none to the terminal.
 
@@ -21,7 +30,7 @@ def keep(data_dir: Path, *, level: int = logging.INFO) -> None:
     """
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handler = RotatingFileHandler(
+        handler = _Journal(
             data_dir / "commandcenter.log",
             maxBytes=_SIZE_BYTES_MAX,
             backupCount=_KEPT,

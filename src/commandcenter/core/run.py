@@ -221,7 +221,7 @@ def _ended(status: TaskStatus, event: Event, state: State) -> TaskStatus:
         waiting_for="",
         reason=Reason(event.data["reason"]),
         explanation=str(event.data.get("explanation", "")),
-        ended_ms=event.at_ms,
+        ended_ms=max(event.at_ms, status.started_ms),  # the clock may have been put back
     )
 
 

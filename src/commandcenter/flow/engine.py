@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ RECOVERIES_MAX = 1000
 THREADS_MAX = 32
 SLOW_S = 5.0
 """A transaction that takes longer is told to people."""
+DELAY_MAX_S = 120.0
+"""The longest delay of a workflow. What waits longer does so because the clock was put back."""
+CLOCK_LOOK_S = 2.0
+CLOCK_JUMP_S = 1.0
+log = logging.getLogger(__name__)
 Workflow = Callable[..., Awaitable[None]]
 
 
@@ -70,6 +76,7 @@ class Engine:
         self._active: set[asyncio.Task[Any]] = set()  # Any: what the engine makes of a workflow
         self._running: dict[str, asyncio.Task[Any]] = {}  # Any: what the step returns
         self._stopping = False
+        self._minding: asyncio.Task[None] | None = None
         self.stalls = Stalls()
 
     def create(self) -> None:
@@ -90,10 +97,10 @@ class Engine:
             )
         )
         # The engine prints by itself; its words belong where ours go.
-        log = logging.getLogger("dbos")
-        for handler in tuple(log.handlers):
-            log.removeHandler(handler)
-        log.propagate = True
+        engines = logging.getLogger("dbos")
+        for handler in tuple(engines.handlers):
+            engines.removeHandler(handler)
+        engines.propagate = True
         self._source = SQLAlchemyDatasource.create(
             url, engine=self._database, serializer=self._serializer
         )
@@ -138,10 +145,15 @@ class Engine:
                 on_conflict="always_update",
             )
         await self._dispatch.start(tuple(self._queues))
+        await self._bring_forward()
+        self._minding = asyncio.create_task(self._mind_the_clock())
 
     async def stop(self) -> None:
         """End all steps, let them clean up, and leave their workflows to the next start."""
         self._stopping = True
+        if self._minding is not None:
+            self._minding.cancel()
+            await asyncio.wait({self._minding})
         await asyncio.to_thread(self._dispatch.stop)
         for task in self._running.values():
             task.cancel()
@@ -153,6 +165,27 @@ class Engine:
         logging.getLogger("dbos").setLevel(logging.CRITICAL)
         await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
 
+    async def _mind_the_clock(self) -> None:
+        """Bring delays forward when the clock is put back: the engine measures them by it."""
+        offset_s = _clock_offset_s()
+        while True:
+            await asyncio.sleep(CLOCK_LOOK_S)
+            before_s, offset_s = offset_s, _clock_offset_s()
+            if offset_s < before_s - CLOCK_JUMP_S:
+                log.warning("The clock was put back by %.0f s.", before_s - offset_s)
+                try:
+                    await self._bring_forward()
+                except Exception:  # the border of a loop that must go on
+                    log.exception("Delays could not be brought forward.")
+                    offset_s = before_s
+
+    async def _bring_forward(self) -> None:
+        """End the delays that are longer than any that we ask for."""
+        longest_ms = (time.time() + DELAY_MAX_S) * 1000
+        for delayed in await DBOS.list_workflows_async(status="DELAYED", load_input=False):
+            if (delayed.delay_until_epoch_ms or 0) > longest_ms:
+                await DBOS.set_workflow_delay_async(delayed.workflow_id, delay_seconds=0)
+
     def enqueue(
         self,
         session: Session,
@@ -163,7 +196,11 @@ class Engine:
         partition: str | None = None,
         delay_s: float = 0.0,
     ) -> None:
-        """Enqueue a workflow as part of the caller's transaction; the same identity runs once."""
+        """Enqueue a workflow as part of the caller's transaction; the same identity runs once.
+
+        `delay_s` is at most `DELAY_MAX_S`.
+        """
+        assert delay_s <= DELAY_MAX_S
         assert self._client is not None, "the engine is not launched"
         queue = self._workflows[workflow]
         options: dict[str, Any] = {  # Any: the engine's TypedDict of options
@@ -247,3 +284,8 @@ class Engine:
         for owner, task in list(self._running.items()):
             if owner.startswith(prefix):
                 task.cancel()
+
+
+def _clock_offset_s() -> float:
+    """Return how far the clock that people set is from the one that nobody can."""
+    return time.time() - time.monotonic()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -157,10 +159,19 @@ def _limited_s(response: httpx.Response) -> float | None:
         return float(asked)
     if response.headers.get("x-ratelimit-remaining") == "0":
         reset = response.headers.get("x-ratelimit-reset", "")
-        return max(1.0, float(reset) - time.time()) if reset.isdigit() else _LIMITED_WITHOUT_TIME_S
+        return (
+            max(1.0, int(reset) - _now_s(response)) if reset.isdigit() else _LIMITED_WITHOUT_TIME_S
+        )
     if response.status_code == 429 or "secondary rate limit" in response.text.lower():
         return _LIMITED_WITHOUT_TIME_S
     return None
+
+
+def _now_s(response: httpx.Response) -> float:
+    """Return the time by the forge's own clock, by which it names times; else by ours."""
+    with contextlib.suppress(ValueError, TypeError):
+        return parsedate_to_datetime(response.headers["date"]).timestamp()
+    return time.time()
 
 
 def _json(response: httpx.Response) -> Json:

@@ -259,10 +259,12 @@ def end_run_if_over(session: Session, run: str, at_ms: int) -> bool:
     """Append `run.ended` once nothing is left to do or clean up; say whether the run is over."""
     if views.open_tasks(session, run) or views.unsettled_tasks(session, run):
         return False
+    begun_ms = schema.runs.c.created_ms
     ended = session.execute(
         sa.update(schema.runs)
         .where(schema.runs.c.id == run, schema.runs.c.ended_ms == 0)
-        .values(ended_ms=at_ms)
+        # The clock may have been put back.
+        .values(ended_ms=sa.case((begun_ms > at_ms, begun_ms), else_=at_ms))
         .returning(schema.runs.c.id)
     )
     if ended.first() is not None:
