@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,9 @@ if TYPE_CHECKING:
 HUB_OWNER = "commandcenter"
 HUB_USER = "commandcenter"
 HUB_PATH = "/hub"
+LOCK = "owner.lock"
+LOCK_TRIES = 5
+LOCK_PAUSE_S = 0.02
 ROOM_MIN_BYTES = 4 * 2**20
 """What a service needs of a disk to start."""
 
@@ -184,7 +188,8 @@ class _Parts:
 
     def service(self, flow: Flow | None, *, owns: bool = False) -> Service:
         doctor = Doctor(self._settings, self._git, self._workspaces, self._program)
-        return Service(self._settings, self._equipment, doctor, flow, owns=owns)
+        owned = partial(_is_owned, self._settings)
+        return Service(self._settings, self._equipment, doctor, flow, owns=owns, owned=owned)
 
     def hub(self) -> ASGIApp:
         records = HubStore(self._engine)
@@ -265,16 +270,38 @@ def _git_dir(upstream: Path) -> Path:
 def _owning(settings: Settings) -> Iterator[None]:
     """Hold the data folder: the lock dies with us, so it never lies about who is alive."""
     _make_data_dir(settings)
-    lock = os.open(settings.data_dir / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(settings.data_dir / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise AlreadyRunning(_announced(settings)) from None
-    else:
+        if not _taken(lock):
+            raise AlreadyRunning(_announced(settings), os.pread(lock, 20, 0).decode())
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
         _withdraw(settings)  # what one that was killed announced is not so any more
         yield
     finally:
         os.close(lock)
+
+
+def _taken(lock: int) -> bool:
+    """Take the lock, unless a service has it; who only looks has it for a moment."""
+    for _ in range(LOCK_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(LOCK_PAUSE_S)
+    return False
+
+
+def _is_owned(settings: Settings) -> bool:
+    """Say whether a live service owns the data folder, be it too busy to answer."""
+    try:
+        with (settings.data_dir / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        pass
+    return False
 
 
 def _make_data_dir(settings: Settings) -> None:

@@ -14,12 +14,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from commandcenter.api.schema import DiagnosticAnswer, Problem
+from commandcenter.api.schema import UNREADY, DiagnosticAnswer, Problem
 from commandcenter.core.errors import (
     CommandCenterError,
     InputError,
     NotFound,
     PlanRefused,
+    Unready,
     WorldError,
 )
 
@@ -107,6 +108,8 @@ async def _told(request: Request, error: Exception) -> Response:
             return answer(problem(400, said, type=kind, hint=hint, diagnostics=found))
         case InputError():
             return answer(problem(400, said, type="urn:problem-type:input", hint=hint))
+        case Unready():
+            return answer(problem(503, said, type=UNREADY, hint=hint))
         case WorldError():
             _log.warning("A request failed: %s", said)
             return answer(problem(503, said, hint=hint))

@@ -65,6 +65,9 @@ class StartRequest(BaseModel):
     agent_command: Text | None = Field(None, description="A command line used as the agent.")
     reviewer: Text | None = Field(None, description="Profile of the reviewer, or `none`.")
     review_command: Text | None = Field(None, description="A command line used as the reviewer.")
+    request: Text | None = Field(
+        None, description="A name of your own; a second start of this name is the first one."
+    )
 
     @model_validator(mode="after")
     def _one_plan(self) -> Self:
@@ -460,6 +463,10 @@ class DiagnosticAnswer(BaseModel):
     severity: str
     message: str
     hint: str | None = None
+
+
+UNREADY = "urn:problem-type:unready"
+"""The type of the problem that the service is starting or stopping."""
 
 
 class Problem(BaseModel):

@@ -12,6 +12,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from commandcenter.api.schema import (
+    UNREADY,
     BatchAnswer,
     EventAnswer,
     GcAnswer,
@@ -183,6 +184,10 @@ class Link:
             try:
                 return await question(self.client)
             except ServiceGone:
+                await self.renew()
+            except Refused as refused:
+                if refused.problem.type != UNREADY or self.client.embedded:
+                    raise
                 await self.renew()
 
     async def renew(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -86,7 +87,7 @@ async def _run(
     async with Link(settings) as link:
         stop.listen()
         if body is not None:
-            run = await _start(link.client, body)
+            run = await _start(link, {"request": secrets.token_hex(16), **body})
         after = await newest(link.client, run) if body is None else 0
         with _view(as_json=as_json) as view:
             stop.farewell = lambda: view.say(_farewell(link.client, run))
@@ -102,8 +103,9 @@ def _went_well(status: StatusAnswer) -> bool:
     return not (status.tasks_failed or status.tasks_skipped or status.tasks_cancelled)
 
 
-async def _start(client: Client, body: dict[str, Any]) -> str:
-    started = await client.start(body)
+async def _start(link: Link, body: dict[str, Any]) -> str:
+    started = await link.ask(lambda client: client.start(body))
+    client = link.client
     for warning in started.warnings:
         # What is said of the plan names its place and weight itself.
         _tell(warning if ": warning[" in warning else f"warning: {warning}")

@@ -51,9 +51,10 @@ class PlanRefused(InputError):  # noqa: N818
 class AlreadyRunning(InputError):  # noqa: N818
     """Another live service owns the data folder; it answers at `url`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, process: str = "") -> None:
+        who = f"A service (process {process})" if process else "A service"
         super().__init__(
-            f"A service is running on this data folder already, at {url}.",
+            f"{who} is running on this data folder already, at {url}.",
             hint="use it, or stop it first",
         )
         self.url = url
@@ -61,6 +62,10 @@ class AlreadyRunning(InputError):  # noqa: N818
 
 class WorldError(CommandCenterError):
     """The world's: a disk, a network, a program. The flow retries it within its budget."""
+
+
+class Unready(WorldError):  # noqa: N818 - it names what is so
+    """The service is starting or stopping, and takes no orders; soon there is one that does."""
 
 
 class DiskFull(WorldError):  # noqa: N818 - it names what is so

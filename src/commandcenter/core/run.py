@@ -270,6 +270,8 @@ class Submission:
     reviewer: str | None = None
     """Profile for the review role; `none` for no review."""
     review_command: str | None = None
+    request: str | None = None
+    """A name of the caller's own: a second submission of this name is the first one."""
     folder: str | None = None
     """The caller's folder, for relative paths."""
 

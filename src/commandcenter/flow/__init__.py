@@ -83,10 +83,15 @@ class Flow:
         return self._engine.stalls.words()
 
     async def submit(self, run: NewRun) -> None:
-        """Store a run and start the tasks that wait for nothing, in one transaction."""
+        """Store a run and start the tasks that wait for nothing, in one transaction.
+
+        A run that is there already stays as it is.
+        """
         await self._engine.transact("submit", self._submit, run)
 
     def _submit(self, session: Session, run: NewRun) -> None:
+        if views.has_run(session, run.record.id):
+            return
         now = self._now_ms()
         ready = facts.insert_run(session, run.record, run.tasks, run.edges, now)
         self._transitions.schedule(session, run.record.id, ready)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from commandcenter.core.errors import (
     InputError,
     NotYet,
     PlanRefused,
+    Unready,
     worlds,
 )
 from commandcenter.core.ledger import Entry, Fact, Kind
@@ -84,15 +86,18 @@ class Service:
         flow: Flow | None,
         *,
         owns: bool = False,
+        owned: Callable[[], bool],
     ) -> None:
         """Without a `flow` nothing works on the runs that are in progress.
 
-        `owns`: the data folder is ours alone, so that it can be cleaned up all the same.
+        `owns`: the data folder is ours alone, so that it can be cleaned up all the same. `owned`
+        says whether it is somebody's who works on the runs.
         """
         self._settings = settings
         self._equipment = equipment
         self._doctor = doctor
         self._flow = flow
+        self._owned = owned
         self._database = equipment.database
         self._gate = Gate()
         self._upkeep = Upkeep(settings, equipment, self._gate)
@@ -119,7 +124,9 @@ class Service:
         self._equipment.forge(repository.upstream, repository.target)
         notes = [*restricted.notes, *_notes(repository, plan_path), *_unsupported(restricted.plan)]
         async with self._gate.entered(repository.upstream):
-            run = await self._prepared(restricted.plan, plan_path, repository, mode, options, notes)
+            run = await self._prepared(
+                _run_id(submission), restricted.plan, plan_path, repository, mode, options, notes
+            )
             await flow.submit(run)
         warnings = [str(each) for each in result.diagnostics] + notes
         return Started(
@@ -135,7 +142,7 @@ class Service:
                 "No service is running on this data folder.", hint="start one: commandcenter serve"
             )
         if not self._flow.started:
-            raise NotYet("The service is starting.", hint="try again in a moment")
+            raise Unready("The service is starting or stopping.", hint="try again in a moment")
         return self._flow
 
     async def _read(self, submission: Submission) -> tuple[ReadResult, str]:
@@ -207,6 +214,7 @@ class Service:
 
     async def _prepared(
         self,
+        run: str,
         plan: Plan,
         plan_path: str,
         repository: Repository,
@@ -214,7 +222,6 @@ class Service:
         options: Options,
         notes: list[str],
     ) -> NewRun:
-        run = f"exec_{secrets.token_hex(4)}"
         landed_on = await self._landing(run, repository, notes)
         record = facts.NewRun(
             id=run,
@@ -279,7 +286,7 @@ class Service:
         state = overall(tasks)
         if not record.ended_ms and state.ended:
             state = State.IN_PROGRESS  # branches and workspaces are still being cleaned up
-        recovering = self._flow is None and not record.ended_ms
+        recovering = self._is_orphaned() and not record.ended_ms
         current = next((t.batch for t in tasks if not t.state.ended), "")
         return RunStatus(
             execution_id=record.id,
@@ -300,13 +307,16 @@ class Service:
             ended_ms=record.ended_ms,
         )
 
+    def _is_orphaned(self) -> bool:
+        return self._flow is None and (self._owns or not self._owned())
+
     def _stalls(self) -> tuple[str, ...]:
         """Return what work waits for now that people have to mend."""
         return self._flow.stalls() if self._flow is not None else ()
 
     def _tasks(self, session: Session, record: RunRecord) -> tuple[TaskStatus, ...]:
         tasks = tuple(self._told(task) for task in views.tasks(session, record.id))
-        if self._flow is not None:
+        if not self._is_orphaned():
             return tasks
         # Nobody holds the data folder, so nobody works on these.
         return tuple(
@@ -509,6 +519,12 @@ def _repository(submission: Submission, plan_path: str) -> str:
     if not plan_path:
         raise InputError("No repository was named.", hint="give `repository`")
     return str(Path(plan_path).parent)
+
+
+def _run_id(submission: Submission) -> str:
+    if submission.request is None:
+        return f"exec_{secrets.token_hex(4)}"
+    return f"exec_{hashlib.sha256(submission.request.encode()).hexdigest()[:8]}"
 
 
 def _unusable(upstream: str, error: GitError | OSError) -> Exception:

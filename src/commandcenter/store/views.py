@@ -104,6 +104,12 @@ def read_run(session: Session, run: str) -> RunRecord:
     return _run(row)
 
 
+def has_run(session: Session, run: str) -> bool:
+    """Say whether there is a run of this id."""
+    query = sa.select(schema.runs.c.id).where(schema.runs.c.id == run)
+    return session.execute(query).first() is not None
+
+
 def runs(session: Session) -> tuple[RunRecord, ...]:
     """Return all runs, newest first."""
     order = (schema.runs.c.created_ms.desc(), schema.runs.c.id)
