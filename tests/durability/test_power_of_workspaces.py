@@ -1,4 +1,4 @@
-"""The power is cut under workspaces: what had ended is whole, what had not is made anew."""
+"""The power is cut under workspaces: what had ended is whole, what had not is not trusted."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
+from commandcenter.core.errors import WorkspaceError
 from commandcenter.core.workspace import Ended, WorkspaceKey
 from commandcenter.system import durable
 from commandcenter.system.git import Git
@@ -52,9 +53,12 @@ async def example(private_disk: Disk) -> Example:
     return made
 
 
+def local_on(disk: Disk, rung: Rung) -> Local:
+    return Local(disk.folder / "state", Git(), rungs=(rung,), grace_s=0.3)
+
+
 def opened(disk: Disk, example: Example, rung: Rung) -> AbstractAsyncContextManager[LocalWorkspace]:
-    local = Local(disk.folder / "state", Git(), rungs=(rung,), grace_s=0.3)
-    return local.open(KEY, vault=example.vault, commit=example.commit, keep=True)
+    return local_on(disk, rung).open(KEY, vault=example.vault, commit=example.commit, keep=True)
 
 
 async def test_a_checkout_that_was_not_on_the_disk_is_made_again(
@@ -86,19 +90,23 @@ async def test_what_a_command_left_that_had_ended_is_there_and_it_is_not_run_aga
     assert (look.stdout, look.exit_code) == (CONTENT * 5 + b"hello\n", 0)
 
 
-async def test_a_workspace_in_which_a_power_cut_ended_a_command_is_made_anew(
+async def test_a_workspace_in_which_a_power_cut_ended_a_command_is_not_gone_on_with(
     private_disk: Disk, example: Example, rung: Rung
 ) -> None:
+    local = local_on(private_disk, rung)
     async with opened(private_disk, example, rung) as workspace:
         await workspace.run("try-1", sh("echo first > first"))
+    whole = not await local.cut_off(KEY)
     await asyncio.to_thread(cut_in_the_middle, private_disk, example, rung)
 
-    async with opened(private_disk, example, rung) as workspace:
-        pristine = workspace.pristine
-        look = await workspace.run("try-3", sh("ls; cat hello.txt"))
-
-    assert pristine
-    assert look.stdout == b"docs\nhello.txt\nlink\nrun.sh\nhello\n"
+    with pytest.raises(WorkspaceError, match="power cut"):
+        async with opened(private_disk, example, rung):
+            pass
+    assert whole
+    assert await local.cut_off(KEY)
+    assert await local.still(KEY) is not None
+    await local.remove(KEY)
+    assert not await local.cut_off(KEY)
 
 
 def cut_in_the_middle(disk: Disk, example: Example, rung: Rung) -> None:

@@ -11,6 +11,7 @@ from commandcenter.core.ledger import Kind
 from commandcenter.core.publication import branch_name, landing_branch
 from commandcenter.stages import Stages, holdings, land, publish
 from commandcenter.stages.job import Job
+from commandcenter.system.vault import RefUpdate, task_ref
 from commandcenter.testing.forges import write_commit
 from commandcenter.testing.yard import TASK, Yard
 
@@ -118,12 +119,13 @@ async def test_commits_that_a_person_adds_to_our_branch_stay_and_are_named(yard:
 
 
 async def test_a_branch_whose_capture_is_lost_is_salvaged_before_it_goes(yard: Yard) -> None:
-    """The vault was moved away and made again: upstream is the only place that has the work."""
+    """Nothing in the vault holds it: upstream is the only place that has the work."""
     job = await captured(yard)
     branch = await publish_branch(yard, job)
     await yard.fail(job, settled=False)
-    yard.equipment.vaults.close()
-    shutil.rmtree(yard.settings.data_dir / "vaults")
+    vault = await yard.vault()
+    ref = task_ref(job.run.id, job.task.id, job.attempt.number)
+    assert await vault.update_refs([RefUpdate(ref, None, job.attempt.head)])
 
     await settle(yard)
 
@@ -134,6 +136,21 @@ async def test_a_branch_whose_capture_is_lost_is_salvaged_before_it_goes(yard: Y
     assert branch in kept.why
     await yard.service.restore(kept.id, repository=None, branch="back")
     assert await yard.sample.run("show", "back:work.txt") == "work"
+
+
+async def test_a_capture_that_is_only_on_our_branch_any_more_comes_back(yard: Yard) -> None:
+    """The vault was moved away and made again: upstream is the only place that has the work."""
+    job = await captured(yard)
+    await publish_branch(yard, job)
+    await yard.fail(job, settled=False)
+    yard.equipment.vaults.close()
+    shutil.rmtree(yard.settings.data_dir / "vaults")
+
+    await settle(yard)
+
+    ref = task_ref(job.run.id, job.task.id, job.attempt.number)
+    assert await (await yard.vault()).ref(ref) == job.attempt.head
+    assert await yard.sample.branches() == ("main",)
 
 
 async def test_a_foreign_branch_is_not_overwritten_by_a_result(yard: Yard) -> None:

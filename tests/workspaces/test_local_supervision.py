@@ -163,7 +163,7 @@ async def test_a_commit_that_is_not_there_is_the_worlds_error(
 
 
 def local_bases(local: Local) -> list[Path]:
-    return list(local._root.glob("bases/*/*/*"))
+    return list(local._root.glob("bases/*/*"))
 
 
 async def test_the_first_git_status_reads_no_file(workspace: LocalWorkspace) -> None:

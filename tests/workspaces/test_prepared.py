@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from commandcenter.system import process
-from commandcenter.system.boot import boot_id
+from commandcenter.system.boot import BOOT
 from commandcenter.system.git import Git
 from commandcenter.testing.workspaces import Example, example_vault
 from commandcenter.workspaces.prepared import AGENT_ID, Bases, seen_from_inside
@@ -39,11 +39,11 @@ async def test_two_processes_making_the_same_base_both_get_it(
 
     assert made[0] == made[1]
     assert (made[0].tree / "hello.txt").read_text() == "hello\n"
-    assert not list((tmp_path / "bases").glob("*/*/new-*"))
+    assert not list((tmp_path / "bases").glob("*/new-*"))
 
 
 async def test_a_sweep_removes_what_a_killed_service_left_unfinished(tmp_path: Path) -> None:
-    left = tmp_path / "bases" / boot_id() / "vault" / "new-left"
+    left = tmp_path / "bases" / "vault" / "new-left"
     left.mkdir(parents=True)
 
     Bases(tmp_path / "bases", Git()).sweep(())
@@ -83,7 +83,7 @@ async def test_removing_a_base_while_it_is_asked_for_leaves_a_whole_one(
 
 
 async def test_a_sweep_leaves_what_is_being_made(tmp_path: Path) -> None:
-    making = tmp_path / "bases" / boot_id() / "vault" / "new-making"
+    making = tmp_path / "bases" / "vault" / "new-making"
     making.mkdir(parents=True)
     owner = os.open(making, os.O_RDONLY)
     fcntl.flock(owner, fcntl.LOCK_EX)
@@ -94,17 +94,20 @@ async def test_a_sweep_leaves_what_is_being_made(tmp_path: Path) -> None:
     assert making.exists()
 
 
-async def test_a_sweep_removes_what_an_earlier_start_of_the_machine_made_unless_it_is_used(
-    tmp_path: Path,
+async def test_a_base_of_an_earlier_start_of_the_machine_is_made_anew(
+    tmp_path: Path, example: Example
 ) -> None:
-    used, unused = (tmp_path / "bases" / name / "vault" / "1" / "tree" for name in ("a", "b"))
-    used.mkdir(parents=True)
-    unused.mkdir(parents=True)
+    base = await Bases(tmp_path / "bases", Git()).prepare(example.vault, example.commit)
+    (base.tree / "hello.txt").write_text("")
+    same = await Bases(tmp_path / "bases", Git()).prepare(example.vault, example.commit)
+    kept = (same.tree / "hello.txt").read_text()
+    (base.tree.parent / BOOT).write_text("an earlier one")
 
-    Bases(tmp_path / "bases", Git()).sweep({used})
+    again = await Bases(tmp_path / "bases", Git()).prepare(example.vault, example.commit)
 
-    assert used.exists()
-    assert not unused.exists()
+    assert kept == ""
+    assert again == base
+    assert (again.tree / "hello.txt").read_text() == "hello\n"
 
 
 async def test_a_sweep_removes_a_base_long_unused_but_none_that_a_workspace_lies_on(

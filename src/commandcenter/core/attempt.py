@@ -86,8 +86,8 @@ class Attempt:
     def bereft(self) -> Attempt:
         """Return the next try after this one's workspace was lost: fresh, and not counted."""
         feedback = (
-            "Your earlier work on this task was lost with its workspace. You start again from the "
-            f"present state. What you were told last:\n\n{self.feedback}"
+            "An earlier try of this task was lost: the machine went down, or its workspace is "
+            f"gone. You start again from the present state.\n\n{self.feedback}"
         )
         return self._next(feedback, fresh=True, stops=self.stops + 1)
 

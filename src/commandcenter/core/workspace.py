@@ -207,8 +207,15 @@ class Workspaces(Protocol):
 
         On leaving, the workspace is removed, unless `keep` (then `remove` does it later) or the
         service is stopping. Idempotent by key. What a finished command left in a kept workspace
-        survives a power cut; one in which a power cut ended a command is made anew.
+        survives a power cut.
+
+        Raises:
+            WorkspaceError: a power cut ended what ran in a kept workspace, see `cut_off`; one that
+                is not kept is made anew.
         """
+
+    async def cut_off(self, key: WorkspaceKey) -> bool:
+        """Say whether a power cut ended what ran there: its files may be half on the disk."""
 
     async def remove(self, key: WorkspaceKey) -> None:
         """Stop what runs there and remove it; removing nothing is fine."""

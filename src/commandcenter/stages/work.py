@@ -36,6 +36,8 @@ async def work(equipment: Equipment, run: str, task: str, number: int) -> Record
     vault = await equipment.vaults.open(job.run.upstream)
     job = await _based(equipment, vault, job)
     await vault.pin(job.pin, job.attempt.base)
+    if await workspaces(equipment, job).cut_off(job.work_key):
+        return _lost()
     opened = workspaces(equipment, job).open(
         job.work_key, vault=vault.path, commit=job.attempt.base, keep=True
     )
@@ -47,7 +49,10 @@ async def work(equipment: Equipment, run: str, task: str, number: int) -> Record
 
 
 def _lost() -> Record:
-    """Return the record of a try that was to go on in a workspace that is not there any more."""
+    """Return the record of a try whose workspace is not there, or not whole, any more.
+
+    What is there of it is kept when the task is settled.
+    """
     return {
         "outcome": Outcome.TRY_AGAIN.value,
         "reason": WORKSPACE_LOST,

@@ -268,6 +268,7 @@ class Vault:
         """Keep it no longer; a key without a pin is fine."""
         async with self._alone():
             await self._run("update-ref", "-d", pin_ref(key))
+            await self._sync(pin_ref(key))
 
     async def update_refs(self, updates: Sequence[RefUpdate]) -> bool:
         """Make all updates in one transaction; say no, and make none, if one expectation fails."""

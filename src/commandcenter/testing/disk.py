@@ -167,14 +167,11 @@ def kill_users(folder: Path) -> None:
 def _reboot(folder: Path) -> None:
     """Make what was noted of this start of the machine a note of an earlier one."""
     now, before = boot_id().encode(), str(uuid.uuid4()).encode()
-    for place, folders, files in os.walk(os.fsencode(folder), topdown=False):
+    for place, _, files in os.walk(os.fsencode(folder)):
         for name in files:
             path = Path(os.fsdecode(os.path.join(place, name)))
             if path.is_file() and now in (content := path.read_bytes()[:_NOTE_BYTES]):
                 path.write_bytes(content.replace(now, before))
-        for name in folders:
-            if now in name:
-                os.rename(os.path.join(place, name), os.path.join(place, before))
 
 
 def _mount(kind: str, image: Path, folder: Path) -> None:

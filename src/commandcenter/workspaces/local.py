@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import platform
 import re
@@ -31,15 +30,13 @@ from commandcenter.core.workspace import (
     folder_name,
 )
 from commandcenter.system import beneath, removal, sandbox, seccomp
-from commandcenter.system.boot import boot_id
+from commandcenter.system.boot import BOOT, boot_id, noted_boot
 from commandcenter.system.git import Git
 from commandcenter.system.sandbox import Bind, Bubblewrap, Overlay, Sandbox
 from commandcenter.workspaces.prepared import Base, Bases, lay_out
-from commandcenter.workspaces.run_folder import BOOT, OnLine, RunFolder
+from commandcenter.workspaces.run_folder import OnLine, RunFolder
 
 Rung = Literal["overlay", "checkout"]
-
-log = logging.getLogger(__name__)
 
 RESULT_BYTES_MAX = 256 * 2**10
 _RUN_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]*")
@@ -139,6 +136,11 @@ class Local:
             if not keep and not self._detached:
                 await self.remove(key)
 
+    async def cut_off(self, key: WorkspaceKey) -> bool:
+        """Say whether a power cut ended what ran there: its files may be half on the disk."""
+        runs = _runs(self._folder(key))
+        return not all(run.survived() for run in runs)
+
     async def remove(self, key: WorkspaceKey) -> None:
         """Stop what runs there and remove it; removing nothing is fine."""
         await self._remove(self._folder(key))
@@ -218,8 +220,9 @@ class Local:
     ) -> LocalWorkspace:
         means = await self._probed()
         folder = self._folder(key)
-        if folder.is_dir() and not _survived(folder):
-            log.warning("Workspace %s was cut off by a power cut; it is made anew.", key)
+        if lasting and await self.cut_off(key):
+            raise WorkspaceError(f"A power cut ended what ran in workspace {key}.")
+        if not _survived(folder):
             await self._remove(folder)
         _make_folders(folder, key)
         checkout, contents = await self._checkout(means.rung, folder, vault, commit)
@@ -456,8 +459,12 @@ def _write_new(at: int, name: str, content: bytes) -> None:
 
 def _survived(folder: Path) -> bool:
     """Say whether all of a workspace is there, although the machine may have been down."""
-    runs = [RunFolder(run) for run in (folder / "runs").glob("*")]
-    return all(run.survived() for run in runs) if runs else RunFolder(folder).survived()
+    runs = _runs(folder)
+    return all(run.survived() for run in runs) if runs else noted_boot(folder) == boot_id()
+
+
+def _runs(folder: Path) -> list[RunFolder]:
+    return [RunFolder(run) for run in (folder / "runs").glob("*")]
 
 
 def _make_folders(folder: Path, key: WorkspaceKey) -> None:

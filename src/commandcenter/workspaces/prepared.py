@@ -17,7 +17,7 @@ from pathlib import Path
 
 from commandcenter.core.errors import GitError, WorkspaceError
 from commandcenter.system import removal, sandbox
-from commandcenter.system.boot import boot_id
+from commandcenter.system.boot import BOOT, boot_id, noted_boot
 from commandcenter.system.git import Git
 
 AGENT_ID = 1000
@@ -58,14 +58,13 @@ class Base:
 class Bases:
     """The prepared bases below one folder: each is made once and never changed.
 
-    They are not synced, which would take as long as making them: each start of the machine has
-    bases of its own, so that what a power cut left half on the disk is nobody's base.
+    They are not synced, which would take as long as making them. So what an earlier start of the
+    machine made is made anew: a power cut may have left half of it on the disk.
     """
 
     def __init__(self, folder: Path, git: Git) -> None:
         """Keep them in `folder`, which needs to exist only at the first `prepare`."""
-        self._all = folder
-        self._folder = folder / boot_id()
+        self._folder = folder
         self._git = git
         self._locks: defaultdict[Path, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -86,6 +85,8 @@ class Bases:
         base = self.of(vault, commit)
         final = base.tree.parent
         async with self._locks[final]:
+            if final.is_dir() and not _is_of_this_boot(final):
+                await asyncio.to_thread(_remove, final)
             if not final.is_dir():
                 await self._make(vault, commit, final)
             os.utime(final)
@@ -100,6 +101,7 @@ class Bases:
             fcntl.flock(owner, fcntl.LOCK_EX)
             git_folder = unfinished / "gitlayer" / ".git"
             await lay_out(self._git, vault, commit, unfinished / "tree", git_folder)
+            (unfinished / BOOT).write_text(boot_id())
             # ENOTEMPTY: another process was faster, and made the same.
             with suppress(FileExistsError, OSError):
                 unfinished.rename(final)
@@ -112,9 +114,6 @@ class Bases:
 
         `used` are the trees of the bases that workspaces lie on.
         """
-        for earlier in self._all.glob("*"):
-            if earlier != self._folder and not any(t.is_relative_to(earlier) for t in used):
-                removal.remove(earlier)
         for unfinished in self._folder.glob("*/new-*"):
             if not _is_locked(unfinished):
                 removal.remove(unfinished)
@@ -135,6 +134,10 @@ class Bases:
             if base.is_dir():
                 await asyncio.to_thread(_remove, base)
         return True
+
+
+def _is_of_this_boot(base: Path) -> bool:
+    return noted_boot(base) == boot_id()
 
 
 def _remove(base: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from commandcenter.core.errors import WorkspaceError
 from commandcenter.core.workspace import Completed, Ended
 from commandcenter.system import durable, process, removal, sandbox, shim
-from commandcenter.system.boot import boot_id
+from commandcenter.system.boot import BOOT, boot_id, noted_boot
 
 OnLine = Callable[[bytes], None]
 
@@ -32,8 +32,6 @@ _RETRY_S = 0.01
 _OVERDUE_S = 15.0
 """A shim that does not end this long after its command must have is killed."""
 _CHUNK_BYTES = 2**20
-BOOT = "boot"
-"""A file that names the start of the machine since which something is there."""
 _COMPLAINT_BYTES = 2000
 # Imported, not run as a file, so that Python keeps it compiled: 6 ms less for every command.
 _START = "import sys; sys.path.append(sys.argv[1]); import shim; shim.main(sys.argv[2])"
@@ -57,7 +55,9 @@ class RunFolder:
     def survived(self) -> bool:
         """Say whether all that the run left is there: the machine did not go down before a sync."""
         said = self._said()
-        return _boot(self.path) == boot_id() or (said is not None and said.get("synced", False))
+        return noted_boot(self.path) == boot_id() or (
+            said is not None and said.get("synced", False)
+        )
 
     def replay(self, on_line: OnLine | None) -> None:
         """Tell every line of stdout of a run that is over."""
@@ -252,13 +252,6 @@ def _tail(path: Path, size: int) -> bytes:
             return file.read(size)
     except FileNotFoundError:
         return b""
-
-
-def _boot(folder: Path) -> str:
-    try:
-        return (folder / BOOT).read_text()
-    except FileNotFoundError:
-        return ""
 
 
 def _size(path: Path) -> int:
