@@ -187,7 +187,7 @@ class _Parts:
         )
 
     def service(self, flow: Flow | None, *, owns: bool = False) -> Service:
-        doctor = Doctor(self._settings, self._git, self._workspaces, self._program)
+        doctor = Doctor(self._settings, self._git, self._workspaces, self._program, self._database)
         owned = partial(_is_owned, self._settings)
         return Service(self._settings, self._equipment, doctor, flow, owns=owns, owned=owned)
 

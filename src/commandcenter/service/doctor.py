@@ -16,8 +16,10 @@ from commandcenter.core.disk import Space, amount, floor_bytes
 from commandcenter.core.errors import CommandCenterError, InputError
 from commandcenter.core.run import Finding, Health
 from commandcenter.core.workspace import Strength, Workspaces
+from commandcenter.service.durability import DURABILITY, durability
 from commandcenter.settings import NO_REVIEW, Settings
 from commandcenter.stages.job import Options
+from commandcenter.store.database import Database
 from commandcenter.system.git import VERSION_MIN, Git
 
 
@@ -30,8 +32,10 @@ class Doctor:
         git: Git,
         workspaces: Mapping[str, Workspaces],
         program: Callable[[str], Path | None],
+        database: Database,
     ) -> None:
         self._settings = settings
+        self._database = database
         self._git = git
         self._workspaces = workspaces
         self._program = program
@@ -70,6 +74,7 @@ class Doctor:
             *[await _guarded(f"mode {mode}", self._mode(mode)) for mode in self._workspaces],
             *[self._wanted(profile) for profile in self._profiles()],
             self._disk(),
+            await _guarded(DURABILITY, self._durability),
             _database(),
         )
 
@@ -163,6 +168,10 @@ class Doctor:
             "`claude setup-token` prints; to try without a model, use --agent-command"
         )
         return Finding(name, Health.MISSING, "no model credential is set", hint)
+
+    async def _durability(self) -> Finding:
+        settings = self._settings
+        return await durability(settings.data_dir, self._git, self._database, settings.environ)
 
     def _disk(self) -> Finding:
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)

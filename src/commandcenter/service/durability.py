@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import time
 from collections.abc import Mapping
@@ -16,11 +17,12 @@ from commandcenter.core.run import Finding, Health
 from commandcenter.store.database import Database
 from commandcenter.system.git import Git
 
-NAME = "durability"
+DURABILITY = "durability"
 _SYNCHRONOUS = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
 _IN_MEMORY = ("tmpfs", "ramfs")
 _ELSEWHERE = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse", "virtiofs")
 _UNSAFE_OPTIONS = ("nobarrier", "barrier=0", "data=writeback")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 _PROBE = b"\0" * 4096
 
 
@@ -46,8 +48,8 @@ async def durability(
     )
     weakness = weakness_of(mount, environ) or _damage(data_dir)
     if weakness:
-        return Finding(NAME, Health.DEGRADED, detail, weakness)
-    return Finding(NAME, Health.OK, detail)
+        return Finding(DURABILITY, Health.DEGRADED, detail, weakness)
+    return Finding(DURABILITY, Health.OK, detail)
 
 
 def weakness_of(mount: Mount, environ: Mapping[str, str]) -> str:
@@ -67,22 +69,21 @@ def weakness_of(mount: Mount, environ: Mapping[str, str]) -> str:
 
 def mount_of(folder: Path) -> Mount:
     """Return the file system of a folder that is there."""
-    device = os.stat(folder).st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
-    place = os.path.realpath(folder)
-    best, found = -1, Mount("unknown", ())
+    place = Path(os.path.realpath(folder))
+    above = {place, *place.parents}
+    found, depth = Mount("unknown", ()), 0
+    # Of several mounted at one place, the last one is seen.
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, (kind, _, options) = _parts(line)
-        above = place == fields[4] or place.startswith(fields[4].rstrip("/") + "/")
-        if above and (fields[2] == number or len(fields[4]) > best) and len(fields[4]) >= best:
-            best = len(fields[4])
-            found = Mount(kind, (*fields[5].split(","), *options.split(",")))
+        before, _, after = line.partition(" - ")
+        point, options = before.split(" ")[4:6]
+        kind, _, special = after.split(" ")[:3]
+        mounted = Path(_ESCAPED.sub(lambda each: chr(int(each[1], 8)), point))
+        if mounted in above and len(mounted.parts) >= depth:
+            found, depth = (
+                Mount(kind, (*options.split(","), *special.split(","))),
+                len(mounted.parts),
+            )
     return found
-
-
-def _parts(line: str) -> tuple[list[str], list[str], list[str]]:
-    before, _, after = line.partition(" - ")
-    return before.split(" "), [], after.split(" ")
 
 
 def _sqlite_mode(session: Session) -> tuple[str, str]:
