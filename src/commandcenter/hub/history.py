@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -13,6 +14,7 @@ from typing import TypeVar
 
 from commandcenter.core.errors import GitError
 from commandcenter.hub.records import HubRepository
+from commandcenter.system import durable
 from commandcenter.system.git import Git, GitResult
 
 PATCH_CHARACTERS_MAX = 400_000
@@ -245,7 +247,11 @@ class History:
         done = await self._run(
             "update-ref", "-m", "hub: merge pull request", ref, new, old, check=False
         )
-        return done.exit_code == 0 or await self._not_at(branch, old, done)
+        if done.exit_code:
+            return await self._not_at(branch, old, done)
+        # What a person was told to be merged survives a power cut.
+        await asyncio.to_thread(durable.sync_file_system, self.repository.git_dir)
+        return True
 
     async def delete(self, branch: str, *, old: str) -> bool:
         """Delete a branch if it is still at `old`; say whether it was."""
