@@ -42,9 +42,16 @@ CALLS = {
     "a VSOCK socket": ((41, 40, 1, 0), errno.EAFNOSUPPORT),
     "a packet socket": ((41, 17, 3, 0), errno.EAFNOSUPPORT),
     "a crypto socket": ((41, 38, 5, 0), errno.EAFNOSUPPORT),
+    "a pair of VSOCK sockets": ((53, 40, 1, 0, 0), errno.EAFNOSUPPORT),
     "an x32 call": ((0x40000000 | 39,), errno.ENOSYS),
 }
-NOT_IN_EVERY_KERNEL = {"an x32 call", "bpf", "a crypto socket", "a VSOCK socket"}
+NOT_IN_EVERY_KERNEL = {
+    "an x32 call",
+    "bpf",
+    "a crypto socket",
+    "a VSOCK socket",
+    "a pair of VSOCK sockets",
+}
 ALLOWED = {
     "getpid": (39,),
     "fork by clone": (56, 17, 0, 0, 0, 0),

@@ -32,6 +32,7 @@ class _Machine:
     clone: int
     clone3: int
     socket: int
+    socketpair: int
     ioctl: int
     denied: Mapping[str, int]
     has_x32: bool = False
@@ -140,8 +141,8 @@ _DENIED_AARCH64 = MappingProxyType(
 )
 _MACHINES: Mapping[str, _Machine] = MappingProxyType(
     {
-        "x86_64": _Machine(0xC000003E, 56, 435, 41, 16, _DENIED_X86_64, has_x32=True),
-        "aarch64": _Machine(0xC00000B7, 220, 435, 198, 29, _DENIED_AARCH64),
+        "x86_64": _Machine(0xC000003E, 56, 435, 41, 53, 16, _DENIED_X86_64, has_x32=True),
+        "aarch64": _Machine(0xC00000B7, 220, 435, 198, 199, 29, _DENIED_AARCH64),
     }
 )
 
@@ -166,6 +167,7 @@ def program(machine: str) -> bytes:
         _when(kind.clone, _refuse_namespaces()),
         _when(kind.ioctl, _refuse_terminal_input()),
         _when(kind.socket, _only_families(_FAMILIES)),
+        _when(kind.socketpair, _only_families(_FAMILIES)),
         (_statement(_RETURN, _ALLOW),),
     )
     return b"".join(_joined(blocks))
