@@ -76,6 +76,17 @@ def test_the_prompt_goes_on_stdin_and_every_limit_along() -> None:
     assert command.model_access
 
 
+def test_a_reviewer_takes_no_settings_from_the_tree_that_it_reads() -> None:
+    profile = Profile("fast", "claude")
+
+    working, reviewing = (
+        ClaudeCode().command(Prompt("x", role, SESSION), profile).argv
+        for role in (Role.WORK, Role.REVIEW)
+    )
+
+    assert reviewing == (*working, "--setting-sources", "user", "--strict-mcp-config")
+
+
 def test_a_resumed_prompt_names_the_session_that_it_continues() -> None:
     prompt = Prompt("go on", Role.WORK, SESSION, resume=True)
 
@@ -168,6 +179,8 @@ def test_a_session_that_a_crash_left_behind_can_be_resumed() -> None:
         (Ended.TIMED_OUT, Outcome.FAILED, "timeout"),
         (Ended.IDLE, Outcome.FAILED, "idle"),
         (Ended.OUTPUT_LIMIT, Outcome.FAILED, "output"),
+        (Ended.MEMORY_LIMIT, Outcome.FAILED, "memory"),
+        (Ended.DISK_LIMIT, Outcome.FAILED, "disk"),
         (Ended.STOPPED, Outcome.STOPPED, "stopped"),
         (Ended.LOST, Outcome.TRY_AGAIN, "lost"),
     ],

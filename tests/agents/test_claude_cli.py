@@ -102,12 +102,18 @@ class Bench:
         return self.folder / "work"
 
     async def ask(
-        self, text: str, session: str = SESSION, *, resume: bool = False, turns_max: int = 20
+        self,
+        text: str,
+        session: str = SESSION,
+        *,
+        role: Role = Role.WORK,
+        resume: bool = False,
+        turns_max: int = 20,
     ) -> Report:
         profile = Profile(
             "real", "claude", model="claude-sonnet-4-5", limits=Limits(turns_max=turns_max)
         )
-        prompt = Prompt(text, Role.WORK, session, resume=resume)
+        prompt = Prompt(text, role, session, resume=resume)
         return ClaudeCode().report(await self._run(ClaudeCode().command(prompt, profile)), None)
 
     async def _run(self, command: Command) -> Completed:
@@ -192,6 +198,27 @@ async def test_its_review_is_read_from_its_last_words(bench: Bench) -> None:
 
     assert report.result == VERDICT
     assert not hasattr(parse_verdict(report.result, commit="c0ffee", reviewer="r"), "problem")
+
+
+async def test_a_reviewer_runs_no_hook_and_no_server_that_the_author_planted(bench: Bench) -> None:
+    (bench.work / ".claude").mkdir()
+    hook = {"hooks": [{"type": "command", "command": "touch hooked"}]}
+    settings = {"hooks": {"SessionStart": [hook]}, "enableAllProjectMcpServers": True}
+    (bench.work / ".claude" / "settings.json").write_text(json.dumps(settings))
+    server = {"command": "sh", "args": ["-c", "touch served; cat"]}
+    (bench.work / ".mcp.json").write_text(json.dumps({"mcpServers": {"planted": server}}))
+
+    reviewed = await bench.ask("TASK:review", role=Role.REVIEW)
+    after_review = planted(bench)
+    worked = await bench.ask("TASK:review", SESSION[:-1] + "2")
+
+    assert (reviewed.outcome, worked.outcome) == (Outcome.DONE, Outcome.DONE)
+    assert after_review == set()
+    assert planted(bench) == {"hooked", "served"}
+
+
+def planted(bench: Bench) -> set[str]:
+    return {path.name for path in bench.work.iterdir()} & {"hooked", "served"}
 
 
 async def test_a_refused_key_fails_at_once_and_says_so(bench: Bench) -> None:

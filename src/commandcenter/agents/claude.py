@@ -23,6 +23,7 @@ from commandcenter.core.agent import (
     Profile,
     Prompt,
     Report,
+    Role,
     Usage,
 )
 from commandcenter.core.workspace import GATEWAY_PORT, Command, Completed
@@ -40,6 +41,9 @@ _ENVIRONMENT: Mapping[str, str] = MappingProxyType(
         "DISABLE_AUTOUPDATER": "1",
     }
 )
+# Another agent made the tree that a reviewer reads. A hook or an MCP server that it planted there
+# would run in the reviewer's place, and could write its verdict.
+_DISTRUSTING = ("--setting-sources", "user", "--strict-mcp-config")
 _NOTHING: _Json = MappingProxyType({})
 _UNKNOWN_SESSION = re.compile(r"no conversation found|session.{0,40}not found", re.IGNORECASE)
 _KNOWN_SESSION = re.compile(r"session id ([0-9a-f-]{36}) is already in use", re.IGNORECASE)
@@ -63,6 +67,7 @@ class ClaudeCode:
                 *(session, prompt.session),
                 *model,
                 *("--max-turns", str(profile.limits.turns_max)),
+                *(_DISTRUSTING if prompt.role is Role.REVIEW else ()),
             ),
             stdin=prompt.text.encode(),
             environment={**_ENVIRONMENT, **profile.environment},
