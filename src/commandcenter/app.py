@@ -162,6 +162,7 @@ class _Parts:
             forge=self.forge,
             slots=asyncio.Semaphore(settings.workers),
             checks=settings.checks,
+            resources=settings.resources,
             logs=Logs(settings.data_dir / "logs"),
             plans=Plans(),
             base_url=url,

@@ -14,9 +14,13 @@ import platformdirs
 
 from commandcenter.core.agent import Limits, Profile
 from commandcenter.core.errors import InputError
+from commandcenter.core.workspace import Resources
 
 PORT_MAX = 65_535
 FORGES = ("auto", "hub", "github")
+MEMORY_MIN_BYTES = 64 * 2**20
+"""With less, not even git would run."""
+DISK_MIN_BYTES = 16 * 2**20
 NO_REVIEW = "none"
 """Name of the review role's profile when there is to be no review."""
 
@@ -109,6 +113,8 @@ class Settings:
     disk_free_min_bytes: int | None = None
     """Room that the data folder's disk must have for a new try; None: see `core.disk`."""
     keep: Keep = field(default_factory=Keep)
+    resources: Resources = field(default_factory=Resources)
+    """What every command in a workspace, with all that it starts, may use of the machine."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The service's environment; secrets are read from it by name, and never printed."""
 
@@ -191,6 +197,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
         ),
         read_only=tuple(Path(item).expanduser() for item in sandbox.texts("read_only")),
         path=tuple(sandbox.texts("path")),
+        resources=_resources(sandbox, defaults.resources),
         forge=ForgeSettings(
             forge.choice("kind", FORGES),
             forge.text("github_api", defaults.forge.github_api),
@@ -200,6 +207,14 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
     for each in (server, roles, limits, sandbox, forge, keep, top):
         each.refuse_unknown()
     return settings
+
+
+def _resources(sandbox: _Table, defaults: Resources) -> Resources:
+    return Resources(
+        sandbox.count("memory_bytes", defaults.memory_bytes, least=MEMORY_MIN_BYTES),
+        sandbox.count("disk_bytes", defaults.disk_bytes, least=DISK_MIN_BYTES),
+        sandbox.number("cpus", 0.0) if sandbox.has("cpus") else None,
+    )
 
 
 def _default_data_dir(environ: Mapping[str, str]) -> Path:
@@ -309,6 +324,10 @@ class _Table:
         self._content: dict[str, Any] = content
         self._asked: set[str] = set()
         self.where = where
+
+    def has(self, name: str) -> bool:
+        self._asked.add(name)
+        return name in self._content
 
     def names(self) -> tuple[str, ...]:
         self._asked.update(self._content)

@@ -147,6 +147,10 @@ async def test_the_doctor_finds_what_is_there_and_what_is_missing(settings: Sett
     assert findings["database"].health is Health.OK
     assert findings["disk"].health in (Health.OK, Health.DEGRADED)
     assert "GiB free" in findings["disk"].detail
+    limits = findings["limits local"]
+    assert "disk watched" in limits.detail
+    assert (limits.health is Health.OK) == ("memory kept by the kernel" in limits.detail)
+    assert bool(limits.hint) == (limits.health is Health.DEGRADED)
     claude = findings["`claude`"]
     assert (claude.health, bool(claude.hint)) == (Health.DEGRADED, True)
     assert "nobody configured" in claude.detail

@@ -79,6 +79,16 @@ def test_a_failed_agent_on_its_last_try_gives_the_task_up_with_its_words() -> No
     assert decision.explanation == "after 3 tries, the agent failed (exit): it broke"
 
 
+def test_a_broken_limit_is_told_in_words_to_the_user_and_to_the_next_try() -> None:
+    broke = Worked(Outcome.FAILED, "memory", "Killed", problem="It used more than 4.0 GiB.")
+
+    decision, last = after_work(broke, WORKING, BOUNDS), after_work(broke, LAST, BOUNDS)
+
+    assert "failed: memory: It used more than 4.0 GiB." in again(decision).attempt.feedback
+    assert again(decision).why == "the agent failed (memory: It used more than 4.0 GiB)"
+    assert "(memory: It used more than 4.0 GiB): Killed" in given_up(last).explanation
+
+
 def test_one_try_is_not_called_tries() -> None:
     only = Bounds(1, 1, 1)
     decision = given_up(after_work(Worked(Outcome.FAILED, "idle"), Attempt(1), only))

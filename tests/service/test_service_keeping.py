@@ -119,6 +119,8 @@ def test_plans_of_many_runs_are_read_from_many_threads(tmp_path: Path) -> None:
         (Ended.TIMED_OUT, None, Found.NOT_RUN),
         (Ended.IDLE, None, Found.NOT_RUN),
         (Ended.OUTPUT_LIMIT, None, Found.NOT_RUN),
+        (Ended.MEMORY_LIMIT, None, Found.NOT_RUN),
+        (Ended.DISK_LIMIT, None, Found.NOT_RUN),
         (Ended.STOPPED, None, Found.NOT_RUN),
         (Ended.LOST, None, Found.NOT_RUN),
     ],

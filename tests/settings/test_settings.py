@@ -9,6 +9,7 @@ import pytest
 
 from commandcenter.core.agent import Limits, Profile
 from commandcenter.core.errors import InputError
+from commandcenter.core.workspace import Resources
 from commandcenter.settings import (
     Budget,
     ForgeSettings,
@@ -67,6 +68,9 @@ token_variable = "OTHER_TOKEN"
 [sandbox]
 read_only = ["/opt/tools"]
 path = ["/opt/tools/bin"]
+memory_bytes = 268435456
+disk_bytes = 536870912
+cpus = 1.5
 
 [forge]
 kind = "github"
@@ -93,6 +97,7 @@ def test_nothing_configured_is_fine() -> None:
     assert settings.profiles == (Profile("claude", "claude"),)
     assert settings.forge == ForgeSettings("auto", "https://api.github.com", "GITHUB_TOKEN")
     assert (settings.checks, settings.read_only, settings.path) == ((), (), ())
+    assert settings.resources == Resources(4 * 2**30, 8 * 2**30, None)
     assert settings.data_dir.is_absolute()
 
 
@@ -114,6 +119,7 @@ def test_every_key_is_read(loaded: Loader) -> None:
         Provider("other", "http://other", "OTHER_KEY", "OTHER_TOKEN"),
     )
     assert (settings.read_only, settings.path) == ((Path("/opt/tools"),), ("/opt/tools/bin",))
+    assert settings.resources == Resources(268435456, 536870912, 1.5)
     assert settings.forge == ForgeSettings("github", "https://ghe.example/api/v3", "GHE_TOKEN")
 
 
@@ -131,6 +137,7 @@ def test_the_reviewer_is_the_working_profile_unless_it_is_named(loaded: Loader) 
         ("[roles]\nworker = 'x'", "no setting `worker`", "did you mean `work`?"),
         ("[limits]\ntrys = 1", "no setting `trys`", "did you mean `tries`?"),
         ("[sandbox]\nreadonly = []", "no setting `readonly`", "did you mean `read_only`?"),
+        ("[sandbox]\nmemory = 1", "no setting `memory`", "did you mean `memory_bytes`?"),
         ("[forge]\nkinds = 'hub'", "no setting `kinds`", "did you mean `kind`?"),
         ("[profiles.a]\nmodle = 'x'", "[a]: there is no setting `modle`", "`model`"),
         ("[profiles.a.limits]\nturn = 1", "no setting `turn`", "did you mean `turns`?"),
@@ -167,6 +174,9 @@ def test_an_unknown_name_is_refused_with_a_guess(
         ("[server]\nport = 65536", "`port` must be at most 65535"),
         ("[limits]\ntries = 0", "`tries` must be at least 1"),
         ("[profiles.a.limits]\ntimeout_s = -1", "`timeout_s` must be more than 0"),
+        ("[sandbox]\nmemory_bytes = 4096", "`memory_bytes` must be at least 67108864"),
+        ("[sandbox]\ndisk_bytes = 4096", "`disk_bytes` must be at least 16777216"),
+        ("[sandbox]\ncpus = 0", "`cpus` must be more than 0"),
         ("[profiles.a]\nprograms = [1]", "`programs` must be a list of strings"),
         ("[profiles.a]\nprograms = 'node'", "`programs` has the wrong type"),
         ("[profiles.a]\nenvironment = { A = 1 }", "`environment` must be a table of strings"),

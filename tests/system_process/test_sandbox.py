@@ -7,14 +7,15 @@ import pytest
 
 from commandcenter.core.workspace import Command
 from commandcenter.system import sandbox
-from commandcenter.system.sandbox import Bind, Bubblewrap, Overlay, Sandbox
+from commandcenter.system.sandbox import Bind, Bubblewrap, Group, Overlay, Sandbox
 
 
-def spoken(command: Command, checkout: Path | Overlay = Path("/state/tree")) -> list[str]:
+def spoken(command: Command, checkout: Path | Overlay = Path("/")) -> list[str]:
     place = Sandbox(
         checkout, (Bind(Path("/v/objects"), "/vault/objects"),), Path("/fixed"), Path("/g")
     )
-    said = json.loads(sandbox.spec(Bubblewrap(Path("/usr/bin/bwrap"), "0.11.0"), place, command))
+    bubblewrap = Bubblewrap(Path("/usr/bin/bwrap"), "0.11.0")
+    said = json.loads(sandbox.spec(bubblewrap, place, command, Group((), "none")))
     argv = said["argv"]
     assert isinstance(argv, list)
     return argv

@@ -101,6 +101,10 @@ def cut_short(ended: Ended) -> tuple[Outcome, str] | None:
             return Outcome.FAILED, "idle"
         case Ended.OUTPUT_LIMIT:
             return Outcome.FAILED, "output"
+        case Ended.MEMORY_LIMIT:
+            return Outcome.FAILED, "memory"
+        case Ended.DISK_LIMIT:
+            return Outcome.FAILED, "disk"
         case Ended.STOPPED:
             return Outcome.STOPPED, "stopped"
         case Ended.LOST:

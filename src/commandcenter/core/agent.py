@@ -108,8 +108,8 @@ class Report:
 
     outcome: Outcome
     reason: str = ""
-    """One of: exit, timeout, idle, output, turns, rate_limit, overloaded, auth, context, api,
-    no_program, no_result, lost, stopped; empty when done."""
+    """One of: exit, timeout, idle, output, memory, disk, turns, rate_limit, overloaded, auth,
+    context, api, no_program, no_result, lost, stopped; empty when done."""
     text: str = ""
     """The agent's last words, or what it printed last."""
     result: Mapping[str, Any] | None = None  # Any: JSON as the agent wrote it, not yet validated
@@ -117,6 +117,8 @@ class Report:
     session: str = ""
     turns: int = 0
     usage: Usage = field(default_factory=Usage)
+    problem: str = ""
+    """Which limit it broke, in a sentence; not the agent's word, but `Completed.problem`."""
 
 
 class Agent(Protocol):

@@ -149,6 +149,8 @@ class Worked:
     """The capture refused what the agent left."""
     session: str = ""
     """The conversation that can be resumed, if any."""
+    problem: str = ""
+    """Which limit it broke, in a sentence, if we know more than the reason."""
 
 
 @dataclass(frozen=True)
@@ -194,8 +196,8 @@ def after_work(worked: Worked, attempt: Attempt, bounds: Bounds) -> Next:
         explanation = "the agent's command cannot be started inside the sandbox"
         return GiveUp(Reason.AGENT, _with_words(explanation, worked.words))
     if worked.outcome is Outcome.FAILED:
-        why = f"the agent failed ({worked.reason})"
-        feedback = f"An earlier try of this task failed: {worked.reason}.\n\n{worked.words}"
+        why = f"the agent failed ({_reason(worked)})"
+        feedback = f"An earlier try of this task failed: {_reason(worked)}.\n\n{worked.words}"
         return _again(attempt, bounds, Reason.AGENT, why, feedback, words=worked.words, fresh=True)
     if worked.refused:
         return _again(
@@ -208,6 +210,10 @@ def after_work(worked: Worked, attempt: Attempt, bounds: Bounds) -> Next:
             fresh=False,
         )
     return Proceed()
+
+
+def _reason(worked: Worked) -> str:
+    return f"{worked.reason}: {worked.problem.rstrip('.')}" if worked.problem else worked.reason
 
 
 def _interrupted(worked: Worked, attempt: Attempt, bounds: Bounds) -> Next:

@@ -24,6 +24,18 @@ GATEWAY_PORT = 8899
 
 
 @dataclass(frozen=True)
+class Resources:
+    """What a command and all that it starts may use of the machine, together."""
+
+    memory_bytes: int = 4 * 2**30
+    """Never more than the machine has."""
+    disk_bytes: int = 8 * 2**30
+    """Of all that its workspace holds beyond the checkout: changes, home, results."""
+    cpus: float | None = None
+    """How many processors' time; None is no limit but that others go first."""
+
+
+@dataclass(frozen=True)
 class Command:
     """A program to run inside a workspace, with finite limits."""
 
@@ -42,6 +54,7 @@ class Command:
     """Files put into `CHANNEL` before the start: plain names to content."""
     programs: tuple[Path, ...] = ()
     """Host executables that are put read-only on the PATH, with their folder."""
+    resources: Resources = field(default_factory=Resources)
 
 
 class Ended(StrEnum):
@@ -51,6 +64,8 @@ class Ended(StrEnum):
     TIMED_OUT = "timed_out"
     IDLE = "idle"
     OUTPUT_LIMIT = "output_limit"
+    MEMORY_LIMIT = "memory_limit"
+    DISK_LIMIT = "disk_limit"
     STOPPED = "stopped"
     """We were asked to stop it."""
     LOST = "lost"
@@ -72,6 +87,8 @@ class Completed:
     output_bytes: int
     log: Path
     """The folder with the whole `stdout` and `stderr`."""
+    problem: str = ""
+    """Which limit of its resources it broke: a sentence for people and agents."""
 
     @property
     def ok(self) -> bool:
@@ -120,6 +137,16 @@ class Contents:
     """With `upper`: the read-only lower tree, as checked out from the base commit."""
 
 
+class Hold(StrEnum):
+    """How a limit is kept."""
+
+    HARD = "hard"
+    """By the kernel: it cannot be passed."""
+    WATCHED = "watched"
+    """By looking, several times a second: what passes it is ended."""
+    NONE = "none"
+
+
 @dataclass(frozen=True)
 class Found:
     """A workspace that is there."""
@@ -149,6 +176,8 @@ class Strength:
     """For example `bubblewrap 0.11.0, uid 64000, seccomp`."""
     problems: tuple[str, ...] = ()
     hint: str = ""
+    limits: Mapping[str, Hold] = field(default_factory=lambda: MappingProxyType({}))
+    """How the limits on `memory`, `processes`, `cpus` and `disk` are kept."""
 
 
 class Workspace(Protocol):

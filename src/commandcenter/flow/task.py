@@ -84,6 +84,7 @@ class _TaskFlow:
             record.get("words", ""),
             record.get("refused", False),
             record.get("session", ""),
+            record.get("problem", ""),
         )
         attempt = self._transitions.update(session, key)
         decision = after_work(worked, attempt, self._transitions.bounds)

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from commandcenter import plugins
 from commandcenter.agents import shell
@@ -15,12 +16,21 @@ from commandcenter.core.agent import Profile
 from commandcenter.core.disk import Space, amount, floor_bytes
 from commandcenter.core.errors import CommandCenterError, InputError
 from commandcenter.core.run import Finding, Health
-from commandcenter.core.workspace import Strength, Workspaces
+from commandcenter.core.workspace import Hold, Strength, Workspaces
 from commandcenter.service.durability import DURABILITY, durability
 from commandcenter.settings import NO_REVIEW, Settings
 from commandcenter.stages.job import Options
 from commandcenter.store.database import Database
 from commandcenter.system.git import VERSION_MIN, Git
+
+_HOLDS: Mapping[Hold, str] = MappingProxyType(
+    {
+        Hold.HARD: "kept by the kernel",
+        Hold.WATCHED: "watched several times a second",
+        Hold.NONE: "not limited",
+    }
+)
+_MAKE_HARD = "run the service as root, or where it may make cgroups, so that the kernel keeps them"
 
 
 class Doctor:
@@ -72,6 +82,7 @@ class Doctor:
         return (
             await _guarded("git", self._git_finding),
             *[await _guarded(f"mode {mode}", self._mode(mode)) for mode in self._workspaces],
+            *[await _guarded(f"limits {mode}", self._limits(mode)) for mode in self._workspaces],
             *[self._wanted(profile) for profile in self._profiles()],
             self._disk(),
             await _guarded(DURABILITY, self._durability),
@@ -94,6 +105,19 @@ class Doctor:
             health = Health.OK if strength.rung == "overlay" else Health.DEGRADED
             hint = "" if health is Health.OK else "workspaces are full copies, which is slower"
             return Finding(f"mode {mode}", health, detail, hint)
+
+        return look
+
+    def _limits(self, mode: str) -> Callable[[], Awaitable[Finding]]:
+        async def look() -> Finding:
+            strength = await self._strength(mode)
+            if not strength.ok:
+                return Finding(f"limits {mode}", Health.MISSING, "there are none without the mode")
+            detail = ", ".join(f"{name} {_HOLDS[hold]}" for name, hold in strength.limits.items())
+            if strength.limits.get("memory") is Hold.HARD:
+                return Finding(f"limits {mode}", Health.OK, detail)
+            detail += "; a burst can pass a limit for a moment"
+            return Finding(f"limits {mode}", Health.DEGRADED, detail, _MAKE_HARD)
 
         return look
 

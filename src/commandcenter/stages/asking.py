@@ -56,7 +56,7 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
     metered = _difference(equipment.gateway.usage(key), before)
     equipment.logs.keep(job.run.id, job.task.id, job.attempt.number, question.name, completed)
     report = agent.report(completed, workspace.result("result.json"))
-    return replace(report, usage=_merged(report.usage, metered))
+    return replace(report, usage=_merged(report.usage, metered), problem=completed.problem)
 
 
 def _command(equipment: Equipment, job: Job, agent: Agent, question: Question) -> Command:
@@ -83,7 +83,12 @@ def _command(equipment: Equipment, job: Job, agent: Agent, question: Question) -
             raise WorkspaceError(f"The program `{name}` of agent {agent.name} is gone.")
         paths.append(path)
     files = {**command.files, "input.json": json.dumps(details).encode()}
-    return replace(command, files=files, programs=(*command.programs, *paths))
+    return replace(
+        command,
+        files=files,
+        programs=(*command.programs, *paths),
+        resources=equipment.resources,
+    )
 
 
 @contextlib.asynccontextmanager

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from commandcenter.core.disk import Space, shortage, waiting_words
 from commandcenter.core.forge import Forge
-from commandcenter.core.workspace import Workspaces
+from commandcenter.core.workspace import Resources, Workspaces
 from commandcenter.gateway.model import ModelGateway
 from commandcenter.settings import ProjectCheck
 from commandcenter.stages.logs import Logs
@@ -91,6 +91,8 @@ class Equipment:
     slots: asyncio.Semaphore
     """Agent runs at one time."""
     checks: tuple[ProjectCheck, ...]
+    resources: Resources
+    """What every command in a workspace may use of the machine."""
     logs: Logs
     plans: Plans
     base_url: str

@@ -185,7 +185,8 @@ async def _verdict(
 
 def _judged(report: Report, job: Job, reviewer: str) -> Review | InvalidVerdict:
     if report.outcome is not Outcome.DONE:
-        return InvalidVerdict(f"the reviewer failed ({report.reason}): {report.text[-300:]}")
+        words = report.problem or report.text[-300:]
+        return InvalidVerdict(f"the reviewer failed ({report.reason}): {words}")
     return parse_verdict(report.result, commit=job.attempt.head, reviewer=reviewer)
 
 

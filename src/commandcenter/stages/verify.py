@@ -111,7 +111,11 @@ async def _run(
     key = job.workspace(purpose)
     await holdings.note(equipment, [holdings.workspace(job, key)])
     opened = workspaces(equipment, job).open(key, vault=vault.path, commit=commit)
-    command = Command(("/bin/sh", "-c", check.command), timeout_s=check.timeout_s)
+    command = Command(
+        ("/bin/sh", "-c", check.command),
+        timeout_s=check.timeout_s,
+        resources=equipment.resources,
+    )
     async with opened as workspace:
         completed = await workspace.run("check", command)
         if completed.ended is Ended.LOST:
@@ -141,6 +145,8 @@ def _words(completed: Completed) -> str:
     words = printed.decode(errors="replace").replace("\0", "")
     if completed.ended is not Ended.EXITED:
         words += f"\n[ended: {completed.ended.value} after {completed.duration_s:.0f} s]"
+    if completed.problem:
+        words += f"\n[{completed.problem}]"
     return words[-WORDS_MAX:]
 
 

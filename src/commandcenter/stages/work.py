@@ -29,8 +29,8 @@ LANDED_MAX = 40
 async def work(equipment: Equipment, run: str, task: str, number: int) -> Record:
     """Run the agent of one try and capture its result.
 
-    Returns {outcome, reason, words, refused, head, tree, captured?}. A second call attaches to
-    the first one's agent, or finds its result.
+    Returns {outcome, reason, words, problem, refused, head, tree, captured?}. A second call
+    attaches to the first one's agent, or finds its result.
     """
     job = await load(equipment, run, task, number)
     vault = await equipment.vaults.open(job.run.upstream)
@@ -160,6 +160,7 @@ async def _capture(
         "outcome": report.outcome.value,
         "reason": report.reason,
         "words": report.text[-4000:],
+        "problem": report.problem,
         "refused": False,
         "session": report.session,
     }

@@ -11,12 +11,21 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from commandcenter.core.workspace import CHANNEL, GATEWAY_PORT, HOME, TOOLS, WORK, Command
-from commandcenter.system import process, seccomp
+from commandcenter.core.workspace import (
+    CHANNEL,
+    GATEWAY_PORT,
+    HOME,
+    TOOLS,
+    WORK,
+    Command,
+    Resources,
+)
+from commandcenter.system import controllers, process, seccomp
+from commandcenter.system.controllers import Controller
 
 HOST_UID = 64000
 """Who a sandbox is on the host when the service runs as root: never root itself."""
@@ -30,11 +39,14 @@ PROGRAMS = "/opt/agents"
 GRACE_S = 5.0
 """How long a command may take to end after TERM."""
 PROCESSES_MAX = 512
+FILE_BYTES_MAX = 8 * 2**30
+NICE = 10
+"""Whoever looks after sandboxes goes before them."""
+FLOOR_BYTES = 256 * 2**20
+"""What commands leave free of the disk, or a fiftieth of it if that is less."""
 
 _INSIDE = Path(__file__).parent / "inside"
-_LIMITS: Mapping[str, int] = MappingProxyType(
-    {"RLIMIT_CORE": 0, "RLIMIT_NOFILE": 4096, "RLIMIT_FSIZE": 8 * 2**30}
-)
+_LIMITS: Mapping[str, int] = MappingProxyType({"RLIMIT_CORE": 0, "RLIMIT_NOFILE": 4096})
 SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 _OWN = ("/etc", "/dev", "/proc", "/run", "/vault", CHANNEL, HOME, PROGRAMS, TOOLS, WORK)
@@ -106,6 +118,23 @@ class Sandbox:
     """The folder of the gateway's socket, for commands that have model access."""
     path: tuple[str, ...] = ()
     """Put before the system's folders on the PATH."""
+    laid_out_bytes: int = 0
+    """What the checkout held before any command ran, where it counts as written."""
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """Return the host folders that commands write to."""
+        checkout = self.checkout
+        work = checkout.folder / "upper" if isinstance(checkout, Overlay) else checkout
+        return (work, *(bind.source for bind in self.binds if bind.writable))
+
+
+@dataclass(frozen=True)
+class Group:
+    """The cgroups that a command gets."""
+
+    controllers: tuple[Controller, ...]
+    name: str
 
 
 @dataclass
@@ -130,6 +159,7 @@ def spec(
     bubblewrap: Bubblewrap,
     sandbox: Sandbox,
     command: Command,
+    group: Group,
     *,
     grace_s: float = GRACE_S,
     lasting: bool = False,
@@ -140,13 +170,19 @@ def spec(
     """
     sources = _Sources(staged=os.geteuid() == 0)
     argv = _argv(bubblewrap, sandbox, command, sources)
+    resources = _possible(command.resources)
     content = {
         "argv": argv,
         "seccomp": str(sandbox.fixed / "seccomp"),
         "uid": HOST_UID if sources.staged else None,
         "stage": _stage(sandbox.checkout, sources) if sources.staged else None,
-        "limits": dict(_LIMITS),
+        "limits": {**_LIMITS, "RLIMIT_FSIZE": min(FILE_BYTES_MAX, resources.disk_bytes)},
         "processes_max": PROCESSES_MAX,
+        "nice": NICE,
+        "groups": controllers.phrase(group.controllers, group.name, resources, PROCESSES_MAX),
+        "memory_bytes": resources.memory_bytes,
+        "memory_is_hard": any(each.name == "memory" for each in group.controllers),
+        "disk": _disk(sandbox, resources),
         "timeout_s": command.timeout_s,
         "idle_s": command.idle_s,
         "output_bytes_max": command.output_bytes_max,
@@ -154,6 +190,22 @@ def spec(
         "lasting": lasting,
     }
     return json.dumps(content).encode()
+
+
+def _possible(resources: Resources) -> Resources:
+    """Return what the machine has of it: with a higher limit than that, it would be the victim."""
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return replace(resources, memory_bytes=min(resources.memory_bytes, there))
+
+
+def _disk(sandbox: Sandbox, resources: Resources) -> dict[str, object]:
+    size = os.statvfs(sandbox.written[0])
+    return {
+        "folders": [str(folder) for folder in sandbox.written],
+        "bytes": resources.disk_bytes,
+        "laid_out_bytes": sandbox.laid_out_bytes,
+        "floor_bytes": min(FLOOR_BYTES, size.f_blocks * size.f_frsize // 50),
+    }
 
 
 def write_fixed(folder: Path) -> None:

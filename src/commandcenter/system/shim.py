@@ -25,6 +25,9 @@ import signal
 import time
 from typing import Any
 
+from commandcenter.system import cgroup
+from commandcenter.system.watch import Watch
+
 LOCK = 3
 """The descriptor of the lock that the starter hands us."""
 CHUNK_BYTES = 1 << 18
@@ -40,7 +43,8 @@ EXITED, TIMED_OUT, IDLE, OUTPUT_LIMIT, STOPPED, LOST, FAILED = (
     "lost",
     "failed",
 )
-"""How it ended: the values of `core.workspace.Ended`, and `failed`: it never started."""
+"""How it ended: values of `core.workspace.Ended` (two more are in `watch.py`), and `failed`: it
+never started."""
 
 _SET_CHILD_SUBREAPER = 36
 _NEW_MOUNT_NAMESPACE = 0x00020000
@@ -72,6 +76,8 @@ def main(run: str) -> None:
     except OSError as error:
         supervisor.give_up(f"{error}")
     _record(supervisor.outcome())
+    for group in spec["groups"]:
+        cgroup.remove(group["folder"])
 
 
 class Supervisor:
@@ -99,10 +105,14 @@ class Supervisor:
         self.discarded = False
         self.synced = False
         self.output_bytes = 0
+        self.watch: Watch | None = None
         self.started = self.last_output = time.monotonic()
 
     def start(self) -> None:
         """Start bubblewrap, held before it runs the command until its limits are set."""
+        for group in self.spec["groups"]:
+            cgroup.remove(group["folder"])  # one that a killed shim left has old counts
+            cgroup.make(group["folder"], group["values"])
         status, status_in = os.pipe()
         held, self.release = os.pipe()
         pipes = [os.pipe(), os.pipe()]
@@ -127,6 +137,8 @@ class Supervisor:
                 if reader:
                     reader(descriptor)
             self._enforce(time.monotonic())
+        if self.watch:
+            self._break(self.watch.last_look())
         _reap_adopted()
 
     def give_up(self, problem: str) -> None:
@@ -191,6 +203,7 @@ class Supervisor:
         _limit_processes(pid, self.spec["processes_max"], self.spec["uid"])
         with open(f"/proc/{pid}/oom_score_adj", "w") as file:
             file.write("500")
+        self.watch = Watch(self.spec, pid)
         os.write(self.release, b"1")
 
     def _init_ended(self, descriptor: int) -> None:
@@ -231,8 +244,18 @@ class Supervisor:
         deadline = time.monotonic() + grace_s
         self.kill_at = deadline if self.kill_at is None else min(self.kill_at, deadline)
 
+    def _break(self, broken: tuple[str, str] | None) -> None:
+        """End it because of a limit of its resources, which would be passed further meanwhile."""
+        if broken:
+            why, problem = broken
+            if not self.why:
+                self.problem = problem
+            self._end(why, grace_s=0.0)
+
     def _enforce(self, now: float) -> None:
         idle_s, grace_s = self.spec["idle_s"], self.spec["grace_s"]
+        if self.watch and now >= self.watch.due and not self.init_gone:
+            self._break(self.watch.look())
         if not self.why and now - self.started >= self.spec["timeout_s"]:
             self._end(TIMED_OUT, grace_s=grace_s)
         if not self.why and idle_s is not None and now - self.last_output >= idle_s:
@@ -250,6 +273,8 @@ class Supervisor:
         if self.kill_at is not None:
             return TICK_S * 1000
         due: float = self.started + self.spec["timeout_s"]
+        if self.watch and not self.init_gone:
+            due = min(due, self.watch.due)
         if self.spec["idle_s"] is not None:
             due = min(due, self.last_output + self.spec["idle_s"])
         return max(0.0, due - now) * 1000 + 1
@@ -354,6 +379,9 @@ def _become(spec: Any, descriptors: tuple[int, ...]) -> None:
             os.dup2(descriptor, number)
         for name, value in spec["limits"].items():
             _limit(getattr(resource, name), value)
+        for group in spec["groups"]:
+            cgroup.enter(group["folder"])
+        os.nice(spec["nice"])
         if spec["uid"] is not None:
             os.setgroups([])
             os.setresgid(spec["uid"], spec["uid"], spec["uid"])

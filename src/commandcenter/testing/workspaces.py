@@ -29,6 +29,7 @@ from commandcenter.core.workspace import (
     Command,
     Completed,
     Ended,
+    Resources,
     Workspace,
     WorkspaceKey,
     Workspaces,
@@ -37,6 +38,14 @@ from commandcenter.system import process
 
 KEY = WorkspaceKey("run", "task", 1)
 OTHER = WorkspaceKey("run", "other", 1)
+MIB = 2**20
+GRASP = """
+import sys, time
+held = b"x" * (int(sys.argv[1]) << 20)
+print("held", flush=True)
+time.sleep(1)
+print("still held")
+"""
 FORK_BOMB = "import os\nwhile True:\n  try:\n    os.fork()\n  except OSError:\n    pass"
 FORKS = """
 import os, time
@@ -357,6 +366,35 @@ class WorkspacesContract:
         assert (done.ended, done.exit_code) == (Ended.OUTPUT_LIMIT, None)
         assert done.output_bytes == 5_000_000
         assert len(done.stdout) == 4 * 2**20
+
+    async def test_too_much_memory_is_its_own_end_and_told_in_words(
+        self, workspace: Workspace
+    ) -> None:
+        tight = Resources(memory_bytes=256 * MIB)
+        grasp = ("python3", "-c", GRASP, "320")
+
+        control = await process.run(grasp)
+        fits = await workspace.run("fits", Command((*grasp[:3], "64"), resources=tight))
+        ends = await workspace.run("ends", Command(grasp, resources=tight))
+
+        assert control.stdout == b"held\nstill held\n", "it cannot be held at all"
+        assert (fits.ended, fits.stdout, fits.problem) == (Ended.EXITED, control.stdout, "")
+        assert (ends.ended, ends.exit_code) == (Ended.MEMORY_LIMIT, None)
+        assert "256 MiB" in ends.problem
+
+    @pytest.mark.parametrize("place", ["/work", "/work/.git", "/home/agent", "/cc"])
+    async def test_too_much_disk_is_its_own_end_wherever_it_is_written(
+        self, workspace: Workspace, tmp_path: Path, place: str
+    ) -> None:
+        tight = Resources(disk_bytes=64 * MIB)
+        fill = "for i in 1 2 3; do head -c 40000000 /dev/zero > {0}/$i; done; echo all; {1}"
+
+        control = await process.run(("sh", "-c", fill.format(tmp_path, "")))
+        done = await workspace.run("fill", sh(fill.format(place, "sleep 60"), resources=tight))
+
+        assert control.stdout == b"all\n", "it cannot be written at all"
+        assert (done.ended, done.exit_code) == (Ended.DISK_LIMIT, None)
+        assert "64 MiB" in done.problem
 
     async def test_a_fork_bomb_is_bounded_and_ends_with_its_command(
         self, workspace: Workspace

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import logging
 import os
 import platform
 import re
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -24,15 +27,17 @@ from commandcenter.core.workspace import (
     Contents,
     Ended,
     Found,
+    Hold,
     Laid,
     Strength,
     WorkspaceKey,
     folder_name,
 )
-from commandcenter.system import beneath, removal, sandbox, seccomp
+from commandcenter.system import beneath, controllers, footprint, removal, sandbox, seccomp
 from commandcenter.system.boot import BOOT, boot_id, noted_boot
+from commandcenter.system.controllers import Controller
 from commandcenter.system.git import Git
-from commandcenter.system.sandbox import Bind, Bubblewrap, Overlay, Sandbox
+from commandcenter.system.sandbox import Bind, Bubblewrap, Group, Overlay, Sandbox
 from commandcenter.workspaces.prepared import Base, Bases, lay_out
 from commandcenter.workspaces.run_folder import OnLine, RunFolder
 
@@ -56,6 +61,7 @@ class _Means:
 
     bubblewrap: Bubblewrap
     rung: Rung
+    controllers: tuple[Controller, ...]
 
 
 class Local:
@@ -71,6 +77,7 @@ class Local:
         extra_read_only: tuple[Path, ...] = (),
         extra_path: tuple[str, ...] = (),
         rungs: tuple[Rung, ...] = ("overlay", "checkout"),
+        groups: bool = True,
         grace_s: float = sandbox.GRACE_S,
     ) -> None:
         """Keep everything below `root`, which must not be an overlay itself.
@@ -81,11 +88,14 @@ class Local:
             extra_read_only: host folders that every command finds at their own place.
             extra_path: folders inside that come first on the PATH.
             rungs: what to try, best first.
+            groups: whether to limit by cgroups where the machine lets us make some.
             grace_s: how long a command may take to end after TERM.
         """
         self._root = root
         self._git = git
         self._rungs = rungs
+        self._groups = groups
+        self._owner = hashlib.sha256(os.fsencode(root.absolute())).hexdigest()[:12]
         self._grace_s = grace_s
         self._extra = tuple(Bind(path, str(path)) for path in extra_read_only)
         self._path = extra_path
@@ -111,14 +121,22 @@ class Local:
         installed = await sandbox.find()
         if not installed:
             problems.append("There is no bubblewrap.")
+        for means in self._choices(installed):
+            problem = await self._try(means)
+            if problem is None:
+                self._means = means
+                return _strength(means, problems)
+            words = f"{means.bubblewrap.executable}, {means.rung}: {problem}"
+            problems += [] if words in problems else [words]
+        return _unfit(*problems, hint=_HINT)
+
+    def _choices(self, installed: tuple[Bubblewrap, ...]) -> Iterator[_Means]:
+        """Give what may work here, best first."""
         for rung in self._rungs:
             for bubblewrap in installed:
-                problem = await self._try(_Means(bubblewrap, rung))
-                if problem is None:
-                    self._means = _Means(bubblewrap, rung)
-                    return _strength(self._means, problems)
-                problems.append(f"{bubblewrap.executable}, {rung}: {problem}")
-        return _unfit(*problems, hint=_HINT)
+                if self._controllers:
+                    yield _Means(bubblewrap, rung, self._controllers)
+                yield _Means(bubblewrap, rung, ())
 
     def lacks(self, program: str) -> bool:
         """Say whether commands will surely not find this program, a name or path, inside."""
@@ -157,6 +175,7 @@ class Local:
                 removed.append(key)
         await asyncio.to_thread(self._bases.sweep, self._used_bases())
         await asyncio.to_thread(self._remove_scratch_of_others)
+        await self._remove_groups()
         return tuple(key for key in removed if key)
 
     async def existing(self) -> tuple[Found, ...]:
@@ -198,6 +217,18 @@ class Local:
         """Remove a base unless a workspace lies on it, also one that is just being opened."""
         return await self._bases.remove(path, self._used_bases)
 
+    @cached_property
+    def _controllers(self) -> tuple[Controller, ...]:
+        return controllers.usable() if self._groups else ()
+
+    async def _remove_groups(self) -> None:
+        """Remove the cgroups that killed shims left."""
+
+        def alive(folder: str, run: str) -> bool:
+            return RunFolder(self._root / "ws" / folder / "runs" / run).looked_after
+
+        await asyncio.to_thread(controllers.remove_stale, self._controllers, self._owner, alive)
+
     def _folder(self, key: WorkspaceKey) -> Path:
         # Its file `key` has the words.
         return self._root / "ws" / folder_name(str(key))
@@ -226,15 +257,25 @@ class Local:
             await self._remove(folder)
         _make_folders(folder, key)
         checkout, contents = await self._checkout(means.rung, folder, vault, commit)
-        phrase = self._phrase(means, self._sandbox(folder, checkout, vault), lasting=lasting)
+        place = self._sandbox(folder, checkout, vault)
+        phrase = self._phrase(means, place, folder, lasting=lasting)
         return LocalWorkspace(folder, contents, phrase, self._keeps)
 
     def _phrase(
-        self, means: _Means, place: Sandbox, *, lasting: bool = False
-    ) -> Callable[[Command], bytes]:
-        return lambda command: sandbox.spec(
-            means.bubblewrap, place, command, grace_s=self._grace_s, lasting=lasting
-        )
+        self, means: _Means, place: Sandbox, folder: Path, *, lasting: bool = False
+    ) -> Callable[[str, Command], bytes]:
+        def phrase(name: str, command: Command) -> bytes:
+            group = controllers.group_name(self._owner, folder.name, name)
+            return sandbox.spec(
+                means.bubblewrap,
+                place,
+                command,
+                Group(means.controllers, group),
+                grace_s=self._grace_s,
+                lasting=lasting,
+            )
+
+        return phrase
 
     def _keeps(self) -> bool:
         return self._detached
@@ -268,6 +309,8 @@ class Local:
         await asyncio.to_thread(removal.remove, unfinished)
         await lay_out(self._git, vault, commit, unfinished / "tree", unfinished / "git" / ".git")
         (unfinished / "git" / ".git").rename(unfinished / "tree" / ".git")
+        size = await asyncio.to_thread(footprint.disk, [str(unfinished / "tree")], [])
+        (folder / "laid-out-bytes").write_text(str(size))
         (unfinished / "tree").rename(folder / "tree")
         await asyncio.to_thread(removal.remove, unfinished)
 
@@ -283,11 +326,13 @@ class Local:
             fixed=self._root / "fixed",
             gateway=folder / "gateway",
             path=self._path,
+            laid_out_bytes=_laid_out_bytes(folder),
         )
 
     async def _remove(self, folder: Path) -> None:
         if folder.is_dir():
             await _end_runs(folder)
+            await self._remove_groups()
             await asyncio.to_thread(self._discard, folder)
 
     def _discard(self, folder: Path) -> None:
@@ -324,7 +369,7 @@ class Local:
         checkout = _overlay(folder, base) if means.rung == "overlay" else _owned(folder / "tree")
         place = self._sandbox(folder, checkout, vault=folder)
         _made(folder / "objects")
-        phrase = self._phrase(means, place)
+        phrase = self._phrase(means, place, folder)
         workspace = LocalWorkspace(folder, Contents(None, None), phrase, self._keeps)
         done = await workspace.run("probe", _PROBE)
         said = done.stderr.decode(errors="replace").strip()
@@ -338,7 +383,7 @@ class LocalWorkspace:
         self,
         folder: Path,
         contents: Contents,
-        spec: Callable[[Command], bytes],
+        spec: Callable[[str, Command], bytes],
         keeps: Callable[[], bool],
     ) -> None:
         """Use the folders that `Local` made.
@@ -346,7 +391,7 @@ class LocalWorkspace:
         Args:
             folder: of this workspace.
             contents: what `contents` returns.
-            spec: phrases a command for the shim.
+            spec: phrases the run of a command, with its name, for the shim.
             keeps: says whether cancelling leaves a run alone.
         """
         self._folder = folder
@@ -404,7 +449,7 @@ class LocalWorkspace:
         # "perhaps not synced", and that matters only after a power cut.
         removal.empty(self._folder / "work")
         _fill_channel(self._folder / "channel", command)
-        return run.start(self._spec(command), command.stdin)
+        return run.start(self._spec(run.path.name, command), command.stdin)
 
     async def _follow(self, run: RunFolder, pidfd: int, on_line: OnLine | None) -> Completed:
         try:
@@ -526,6 +571,13 @@ def _contents(folder: Path) -> Contents | None:
     return Contents(upper, None, base if base != folder else None)
 
 
+def _laid_out_bytes(folder: Path) -> int:
+    try:
+        return int((folder / "laid-out-bytes").read_text())
+    except FileNotFoundError:
+        return 0
+
+
 def _unfit(*problems: str, hint: str = "") -> Strength:
     return Strength(False, "none", "none", problems, hint)
 
@@ -533,4 +585,14 @@ def _unfit(*problems: str, hint: str = "") -> Strength:
 def _strength(means: _Means, problems: list[str]) -> Strength:
     uid = sandbox.HOST_UID if os.geteuid() == 0 else os.geteuid()
     described = f"bubblewrap {means.bubblewrap.version}, uid {uid}, seccomp"
-    return Strength(True, means.rung, described, tuple(problems))
+    return Strength(True, means.rung, described, tuple(problems), limits=_limits(means))
+
+
+def _limits(means: _Means) -> dict[str, Hold]:
+    hard = {controller.name for controller in means.controllers}
+    return {
+        "memory": Hold.HARD if "memory" in hard else Hold.WATCHED,
+        "processes": Hold.HARD,
+        "cpus": Hold.HARD if "cpu" in hard else Hold.NONE,
+        "disk": Hold.WATCHED,
+    }

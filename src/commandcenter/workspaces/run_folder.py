@@ -34,8 +34,11 @@ _OVERDUE_S = 15.0
 _CHUNK_BYTES = 2**20
 _COMPLAINT_BYTES = 2000
 # Imported, not run as a file, so that Python keeps it compiled: 6 ms less for every command.
-_START = "import sys; sys.path.append(sys.argv[1]); import shim; shim.main(sys.argv[2])"
-_SHIM = str(Path(shim.__file__).parent)
+_START = (
+    "import sys; sys.path.append(sys.argv[1]); "
+    "from commandcenter.system import shim; shim.main(sys.argv[2])"
+)
+_OURS = str(Path(shim.__file__).parents[2])
 _LOST: Mapping[str, Any] = MappingProxyType(
     {"ended": Ended.LOST, "exit_code": None, "duration_s": 0.0}
 )
@@ -46,6 +49,11 @@ class RunFolder:
     """The folder of one run: see `system/shim.py` for what lies in it."""
 
     path: Path
+
+    @property
+    def looked_after(self) -> bool:
+        """Say whether a shim looks after this run now."""
+        return _is_locked(self.path / "lock")
 
     def recorded(self) -> Completed | None:
         """Return the recorded end; None when there is none, or it never started."""
@@ -80,7 +88,7 @@ class RunFolder:
         with (self.path / "lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             pid = process.spawn_detached(
-                (str(sandbox.interpreter()), "-I", "-S", "-c", _START, _SHIM, str(self.path)),
+                (str(sandbox.interpreter()), "-I", "-S", "-c", _START, _OURS, str(self.path)),
                 handed=lock.fileno(),
             )
         return os.pidfd_open(pid)
@@ -172,6 +180,7 @@ class RunFolder:
             duration_s=said["duration_s"],
             output_bytes=sum(_size(self.path / name) for name in ("stdout", "stderr")),
             log=self.path,
+            problem=said.get("problem", ""),
         )
 
 
