@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -61,6 +62,69 @@ async def test_a_killed_shim_takes_its_sandbox_with_it_and_the_run_is_lost(
 
     assert done.ended is Ended.LOST
     assert processes(mark) == 0
+
+
+MOMENTS = {
+    "it was started": "lock",
+    "it has its orders": "spec.json",
+    "it writes down what is said": "stderr",
+    "the sandbox is being made": "tree",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_shim_that_is_killed_in_the_middle_of_its_start_leaves_nothing(
+    workspace: LocalWorkspace, tmp_path: Path, moment: str
+) -> None:
+    mark = uuid.uuid4().hex
+    script = f"sleep 60; : {mark}"
+    (runs,) = tmp_path.glob("state/ws/*/runs")
+    running = asyncio.ensure_future(workspace.run("long", sh(script)))
+    lock, file = runs / "long" / "lock", runs / "long" / MOMENTS[moment]
+    while not file.exists() or not told(lock):  # noqa: ASYNC110 - the kernel tells no one
+        await asyncio.sleep(0)
+
+    os.kill(told(lock), signal.SIGKILL)
+    done = await running
+    again = await workspace.run("long", sh("echo again"))
+
+    assert done.ended is Ended.LOST
+    assert processes(mark) == 0
+    assert (again.ended, again.stdout) == (Ended.EXITED, b"again\n")
+
+
+def told(lock: Path) -> int:
+    """Which process the lock file names, 0 when it names none yet."""
+    try:
+        return int(lock.read_bytes() or 0)
+    except FileNotFoundError:
+        return 0
+
+
+async def test_a_command_outlives_the_thread_that_started_it(
+    local: Local, example: Example, tmp_path: Path
+) -> None:
+    def start_and_end() -> None:
+        async def start() -> None:
+            async with opened(local, example) as workspace:
+                assert isinstance(workspace, LocalWorkspace)
+                running = await begun(workspace, "until [ -e /cc/go ]; do sleep 0.02; done")
+                local.detach()
+                running.cancel()
+                await asyncio.gather(running, return_exceptions=True)
+
+        asyncio.run(start())
+
+    thread = threading.Thread(target=start_and_end)
+    thread.start()
+    await asyncio.to_thread(thread.join)
+
+    async with opened(Local(tmp_path / "state", Git()), example) as found:
+        (channel,) = (tmp_path / "state").glob("ws/*/channel")
+        (channel / "go").touch()
+        done = await found.run("long", sh("echo another"))
+
+    assert (done.ended, done.stdout) == (Ended.EXITED, b"begun\n")
 
 
 async def test_a_lost_run_starts_again(workspace: LocalWorkspace, tmp_path: Path) -> None:

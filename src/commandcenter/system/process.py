@@ -145,6 +145,27 @@ def spawn_detached(argv: Sequence[str], *, handed: int) -> int:
     )
 
 
+def kill_holders(path: Path, program: str) -> None:
+    """Kill every process of a program of this name that has the file open."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        # Opened first, so that it is still the same process that is looked at and killed.
+        with contextlib.suppress(OSError):
+            pidfd = os.pidfd_open(int(entry.name))
+            try:
+                if (entry / "exe").readlink().name == program and _holds(entry, path):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            finally:
+                os.close(pidfd)
+
+
+def _holds(process: Path, path: Path) -> bool:
+    for descriptor in (process / "fd").iterdir():
+        with contextlib.suppress(OSError):
+            if descriptor.samefile(path):
+                return True
+    return False
+
+
 async def wait(pidfd: int) -> None:
     """Return when the process behind `pidfd` is gone; reap it, if it is our child."""
     loop = asyncio.get_running_loop()

