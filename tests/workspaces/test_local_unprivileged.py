@@ -12,11 +12,15 @@ import commandcenter
 from commandcenter.system import process
 
 NOBODY = 65534
-CONTRACT = Path(__file__).with_name("test_local_contract.py")
-WHERE_USERS_DIFFER = (
-    "reached or power or own_places or fork_bomb or daemon or killed_one or removes_everything "
-    "or persist or gateway or git_starts or vault or gigabyte"
-)
+TESTS = Path(__file__).parents[1]
+WHERE_USERS_DIFFER = {
+    "workspaces/test_local_contract.py": (
+        "TestOverlay and (reached or power or own_places or fork_bomb or daemon or killed_one or "
+        "removes_everything or persist or gateway or git_starts or vault or gigabyte)"
+    ),
+    "workspaces/test_local_limits.py": "(memory and watched) or locked or removed or nice",
+    "security/test_local_attacks.py": "TestOverlay and (within or (on_what_is_shared and objects))",
+}
 # The interpreter may lie in a home that only root may enter. In a mount namespace of its own the
 # user sees it there, and nothing else of that home.
 AS_NOBODY = """
@@ -43,15 +47,13 @@ def folder() -> Iterator[Path]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="these tests already run as an ordinary user")
-async def test_an_ordinary_user_gets_the_same_overlay(folder: Path) -> None:
-    tests = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{CONTRACT}")
+@pytest.mark.parametrize("module", WHERE_USERS_DIFFER)
+async def test_an_ordinary_user_gets_the_same_overlay(folder: Path, module: str) -> None:
+    tests = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(TESTS / module))
     options = (
-        "-k",
-        f"TestOverlay and ({WHERE_USERS_DIFFER})",
-        "--basetemp",
-        str(folder / "t"),
-        "--rootdir",
-        str(folder),
+        *("-k", WHERE_USERS_DIFFER[module]),
+        *("--basetemp", str(folder / "t")),
+        *("--rootdir", str(folder)),
     )
     environment = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -60,7 +62,7 @@ async def test_an_ordinary_user_gets_the_same_overlay(folder: Path) -> None:
         "PYTHONPATH": str(Path(commandcenter.__file__).parents[1]),
     }
 
-    settings = ("-c", str(CONTRACT.parents[2] / "pyproject.toml"))
+    settings = ("-c", str(TESTS.parent / "pyproject.toml"))
     script = ("unshare", "-m", "sh", "-c", AS_NOBODY, "sh", sys.base_prefix)
     done = await process.run(
         (*script, *tests, *options, *settings), environment=environment, timeout_s=170
