@@ -56,7 +56,8 @@ async def test_of_services_that_start_at_once_one_works_and_the_others_say_so(ho
         said = [await printed_by(reader) for reader in readers]
         owner = await the_last_one_alive(services)
         desk = await host.desk(owner)
-        health = (await desk.client().get("/health")).json()
+        async with desk.client() as client:
+            health = (await client.get("/health")).json()
     finally:
         for service in services:
             service.send_signal(signal.SIGTERM)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from commandcenter import plugins
 from commandcenter.core.agent import Agent, AgentEvent, Profile, Prompt, Report, Role, Usage
 from commandcenter.core.errors import WorkspaceError
-from commandcenter.core.run import Event, EventKind, Phase
+from commandcenter.core.run import Event, EventKind, Phase, State
 from commandcenter.core.workspace import Command, Workspace
 from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Job, enter
@@ -186,6 +186,9 @@ async def _flush(equipment: Equipment, job: Job, live: _Live) -> None:
 
 
 def _append(session: Session, now_ms: int, job: Job, data: dict[str, Any]) -> None:
+    # A person may have cancelled the run: what has ended is told of no more.
+    if views.read_task(session, job.run.id, job.task.id).state is not State.IN_PROGRESS:
+        return
     number = job.attempt.number
     facts.append(session, Event(job.run.id, EventKind.AGENT, now_ms, job.task.id, number, data))
 
