@@ -199,12 +199,13 @@ _TOP: Mapping[str, str] = MappingProxyType(
         r"\.gitignore": "has a repository that the folder is in ignore it",
         r"owner\.lock": "says who owns the folder",
         r"service\.(json|new)": "says where the service answers",
+        r"\.service\.json-.*": "an address that was being told when a crash came",
         r"hub-token": "the token of the hub",
         r"\.hub-token-.*": "a token that was being made when a crash came",
         r"vaults|workspaces|logs|salvage": "a folder of ours",
     }
 )
-_VAULT = r"lock|repository\.git|new\.git|quarantine"
+_VAULT = r"lock|repository\.git|new\.git|quarantine|attic"
 _CONTAINERS = (
     *("vaults", "vaults/*", "workspaces", "workspaces/ws", "workspaces/aside"),
     *("workspaces/bases", "workspaces/bases/*", "logs", "salvage", "salvage/*", "salvage/*/*"),

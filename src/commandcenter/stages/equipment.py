@@ -12,12 +12,13 @@ from sqlalchemy.orm import Session
 
 from commandcenter.core.disk import Space, shortage, waiting_words
 from commandcenter.core.forge import Forge
+from commandcenter.core.ledger import Kind
 from commandcenter.core.workspace import Resources, Workspaces
 from commandcenter.gateway.model import ModelGateway
 from commandcenter.settings import ProjectCheck
 from commandcenter.stages.logs import Logs
 from commandcenter.stages.plans import Plans
-from commandcenter.store import views
+from commandcenter.store import ledger, views
 from commandcenter.store.database import Database
 from commandcenter.system.git import Git
 from commandcenter.system.vault import Identity, Vault, pin_ref, task_ref
@@ -67,14 +68,15 @@ class Vaults:
 
 
 def _recorded_refs(session: Session, upstream: str) -> dict[str, str]:
-    """Return the refs that open tasks need, by what the database knows: captures and pins."""
+    """Return the refs that open tasks need and still hold: captures and pins, by the database."""
     refs = {}
     for run, task, attempt in views.unsettled_attempts(session, upstream):
         if attempt.base:
             refs[pin_ref(f"{run}/{task}")] = attempt.base
         if attempt.head not in ("", attempt.base):
             refs[task_ref(run, task, attempt.number)] = attempt.head
-    return refs
+    held = {each.name for each in ledger.held(session, Kind.REF) if each.place == upstream}
+    return {ref: commit for ref, commit in refs.items() if ref in held}
 
 
 @dataclass(frozen=True)
