@@ -18,7 +18,7 @@ from commandcenter.testing.scene import Sample, batch, plan, task
 
 PATIENCE_S = 150
 MERGED = ("completed", "merged")
-PLACES = ("everything", "vaults", "workspaces", "database")
+PLACES = ("vaults", "workspaces", "database")
 TEXT = plan(
     batch(
         1,
