@@ -503,11 +503,8 @@ def _write_new(at: int, name: str, content: bytes) -> None:
 
 def _survived(folder: Path) -> bool:
     """Say whether all of a workspace is there, although the machine may have been down."""
-    noted, runs = noted_boot(folder), _runs(folder)
-    if noted == boot_id():
-        return True
-    # A crash while it was made leaves no note, and no run.
-    return all(run.survived() for run in runs) if runs else not noted
+    runs = _runs(folder)
+    return all(run.survived() for run in runs) if runs else noted_boot(folder) == boot_id()
 
 
 def _runs(folder: Path) -> list[RunFolder]:
