@@ -155,8 +155,7 @@ class Local:
 
     async def cut_off(self, key: WorkspaceKey) -> bool:
         """Say whether a power cut ended what ran there: its files may be half on the disk."""
-        runs = _runs(self._folder(key))
-        return not all(run.survived() for run in runs)
+        return any(run.cut_off() for run in _runs(self._folder(key)))
 
     async def remove(self, key: WorkspaceKey) -> None:
         """Stop what runs there and remove it; removing nothing is fine."""
@@ -252,13 +251,13 @@ class Local:
         folder = self._folder(key)
         if lasting and await self.cut_off(key):
             raise WorkspaceError(f"A power cut ended what ran in workspace {key}.")
-        if not _survived(folder):
+        if not _is_whole(folder, lasting=lasting):
             await self._remove(folder)
         _make_folders(folder, key)
         checkout, contents = await self._checkout(means.rung, folder, vault, commit)
         place = self._sandbox(folder, checkout, vault)
         phrase = self._phrase(means, place, folder, lasting=lasting)
-        return LocalWorkspace(folder, contents, phrase, self._keeps)
+        return LocalWorkspace(folder, contents, phrase, self._keeps, lasting=lasting)
 
     def _phrase(
         self, means: _Means, place: Sandbox, folder: Path, *, lasting: bool = False
@@ -384,6 +383,8 @@ class LocalWorkspace:
         contents: Contents,
         spec: Callable[[str, Command], bytes],
         keeps: Callable[[], bool],
+        *,
+        lasting: bool = False,
     ) -> None:
         """Use the folders that `Local` made.
 
@@ -392,11 +393,13 @@ class LocalWorkspace:
             contents: what `contents` returns.
             spec: phrases the run of a command, with its name, for the shim.
             keeps: says whether cancelling leaves a run alone.
+            lasting: what a run leaves is to survive a power cut.
         """
         self._folder = folder
         self._contents = contents
         self._spec = spec
         self._keeps = keeps
+        self._lasting = lasting
 
     @property
     def gateway(self) -> Path:
@@ -448,7 +451,8 @@ class LocalWorkspace:
         # "perhaps not synced", and that matters only after a power cut.
         removal.empty(self._folder / "work")
         _fill_channel(self._folder / "channel", command)
-        return run.start(self._spec(run.path.name, command), command.stdin)
+        spec = self._spec(run.path.name, command)
+        return run.start(spec, command.stdin, lasting=self._lasting)
 
     async def _follow(self, run: RunFolder, pidfd: int, on_line: OnLine | None) -> Completed:
         try:
@@ -501,10 +505,13 @@ def _write_new(at: int, name: str, content: bytes) -> None:
         file.write(content)
 
 
-def _survived(folder: Path) -> bool:
-    """Say whether all of a workspace is there, although the machine may have been down."""
-    runs = _runs(folder)
-    return all(run.survived() for run in runs) if runs else noted_boot(folder) == boot_id()
+def _is_whole(folder: Path, *, lasting: bool) -> bool:
+    """Say whether all of a workspace is there, although the machine may have been down.
+
+    One that lasts, and was not cut off, is on the disk since a command ended in it.
+    """
+    made_now = noted_boot(folder) == boot_id()
+    return made_now or (lasting and any(run.synced() for run in _runs(folder)))
 
 
 def _runs(folder: Path) -> list[RunFolder]:

@@ -62,12 +62,15 @@ class RunFolder:
         said = self._said()
         return None if said is None or said["ended"] == shim.FAILED else self._completed(said)
 
-    def survived(self) -> bool:
-        """Say whether all that the run left is there: the machine did not go down before a sync."""
+    def cut_off(self) -> bool:
+        """Say whether the machine went down while it ran: half of what it left may be there."""
+        # Without a note it had not begun: see `start`.
+        return noted_boot(self.path) not in ("", boot_id()) and not self.synced()
+
+    def synced(self) -> bool:
+        """Say whether all that it left was on the disk when its end was told."""
         said = self._said()
-        return noted_boot(self.path) == boot_id() or (
-            said is not None and said.get("synced", False)
-        )
+        return said is not None and bool(said.get("synced"))
 
     def replay(self, on_line: OnLine | None) -> None:
         """Tell every line of stdout of a run that is over."""
@@ -75,16 +78,20 @@ class RunFolder:
             while look():
                 pass
 
-    def start(self, spec: bytes, stdin: bytes) -> int:
-        """Start the run anew and return a pidfd of its shim."""
+    def start(self, spec: bytes, stdin: bytes, *, lasting: bool = False) -> int:
+        """Start the run anew and return a pidfd of its shim.
+
+        `lasting`: that it was started is on the disk before it is.
+        """
         removal.remove(self.path)
         self.path.mkdir(mode=0o700, parents=True)
         (self.path / "spec.json").write_bytes(spec)
         (self.path / "stdin").write_bytes(stdin)
-        # On the disk before the command is: without it, what a power cut left could not be told
-        # from what a command left that had ended.
-        durable.write(self.path / BOOT, boot_id().encode())
-        durable.sync_folder(self.path.parent)
+        (self.path / BOOT).write_text(boot_id())
+        if lasting:
+            # Else what a power cut left could not be told from what an ended command left.
+            durable.sync_files(self.path, [BOOT])
+            durable.sync_folder(self.path.parent)
         # Locked by us and inherited by the shim, so that there is no moment at which a run that
         # was started looks as if nobody cared for it.
         with (self.path / "lock").open("wb") as lock:
