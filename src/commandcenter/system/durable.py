@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+_NO_FILE = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO),
+    *(errno.EACCES, errno.EINVAL),  # somebody else's; a pipe
+)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
     """Replace a file: after a power cut there is the old content or the new one, whole."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".tmp-", delete=False) as file:
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.name}-", delete=False
+    ) as file:
         try:
             file.write(content)
             file.flush()
@@ -32,8 +39,13 @@ def write(path: Path, content: bytes, *, mode: int = 0o600) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Sync the names in a folder."""
-    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Sync the names in a folder, where the file system has a way to."""
+    try:
+        _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        # So network file systems say that a folder cannot be synced by itself.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
 
 
 def sync_tree(folder: Path) -> None:
@@ -45,28 +57,42 @@ def sync_tree(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+def deepest(path: Path) -> Path:
+    """Return the deepest folder on the way to `path` that is there: see `sync_names`."""
+    return next(folder for folder in path.parents if folder.is_dir())
+
+
 def sync_names(path: Path, top: Path) -> None:
-    """Sync the names on the way from `top` to `path`; what is gone meanwhile needs no name."""
+    """Sync the names on the way from the folder `top` to `path`, whether it was made or removed.
+
+    `top` is what was `deepest` before; it may be gone with what was in it.
+    """
     for folder in path.parents:
         with contextlib.suppress(FileNotFoundError):
             sync_folder(folder)
-        if folder == top:
-            return
-    raise AssertionError(f"{path} is not below {top}")
+            if top.is_relative_to(folder):
+                return
 
 
 def sync_files(root: Path, names: Iterable[str]) -> None:
     """Sync these files below `root` with their names; one that is not there is fine."""
-    folders = set()
-    for name in names:
-        path = root / name
-        folders.add(path.parent)
-        # A link has no content of its own, and a file may be gone or be replaced at any time.
-        with contextlib.suppress(OSError):
+    paths = [root / name for name in names]
+    for path in paths:
+        with _unless_gone():
             _sync(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    for folder in folders:
-        with contextlib.suppress(OSError):
+    for folder in {path.parent for path in paths}:
+        with _unless_gone():
             sync_folder(folder)
+
+
+@contextlib.contextmanager
+def _unless_gone() -> Iterator[None]:
+    """Let what is no file pass: a link has no content, and it is its owner's to take away."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
 
 
 def sync_file_system(at: Path) -> None:

@@ -27,7 +27,7 @@ _CHUNK_BYTES = 2**20
 _REF = re.compile(rb"(ref: .+|[0-9a-f]{40}|[0-9a-f]{64})\n")
 _PACKED_REF = re.compile(rb"(#.*|(\^|[0-9a-f]{40} |[0-9a-f]{64} )\S+)\n")
 _LEFTOVERS = (
-    *("*.lock", "gc.pid", ".tmp-*"),
+    *("*.lock", "gc.pid", ".*", "info/.*"),
     *("objects/**/*.lock", "objects/**/tmp_*", "objects/**/.tmp-*", "objects/**/*.keep"),
     "refs/**/*.lock",
 )

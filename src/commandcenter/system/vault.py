@@ -194,6 +194,7 @@ class Vault:
         self._attic = folder / "attic"
         """Packs that were broken and could not be read whole; there is none as a rule."""
         self._lock = lock
+        self._place: Path | None = None
         self._writing = asyncio.Lock()
         # What never changes is asked of git once: a process costs more than the answer.
         self._fit_names: set[str] = set()
@@ -241,16 +242,16 @@ class Vault:
             GitError: the upstream did not answer, or has no such branch.
         """
         await self.check_branch(branch)
-        async with self._alone():
+        ref = f"refs/upstream/heads/{branch}"
+        async with self._alone(), self._synced(ref):
             try:
-                await self._fetch(f"+refs/heads/{branch}:refs/upstream/heads/{branch}")
+                await self._fetch(f"+refs/heads/{branch}:{ref}")
             except GitError as error:
                 if "cannot lock ref" not in error.stderr:
                     raise
                 # A branch `a` upstream became `a/b`: the old one must go first.
                 await self._fetch("+refs/heads/*:refs/upstream/heads/*", "--prune")
-            await self._sync(f"refs/upstream/heads/{branch}")
-        return await self._need(f"refs/upstream/heads/{branch}")
+        return await self._need(ref)
 
     async def upstream_tip(self, branch: str) -> str | None:
         """Ask the upstream where a branch is now; None when it has none of this name.
@@ -266,17 +267,15 @@ class Vault:
 
     async def unpin(self, key: str) -> None:
         """Keep it no longer; a key without a pin is fine."""
-        async with self._alone():
+        async with self._alone(), self._synced(pin_ref(key)):
             await self._run("update-ref", "-d", pin_ref(key))
-            await self._sync(pin_ref(key))
 
     async def update_refs(self, updates: Sequence[RefUpdate]) -> bool:
         """Make all updates in one transaction; say no, and make none, if one expectation fails."""
         script = b"".join([b"start\0", *map(_instruction, updates), b"prepare\0", b"commit\0"])
-        async with self._alone():
+        async with self._alone(), self._synced(*(update.ref for update in updates)):
             result = await self._run("update-ref", "-z", "--stdin", stdin=script, check=False)
             if result.exit_code == 0:
-                await self._sync(*(update.ref for update in updates))
                 return True
             for update in updates:
                 if await self.ref(update.ref) != update.old:
@@ -609,18 +608,25 @@ class Vault:
         return found
 
     async def _set(self, ref: str, commit: str) -> None:
-        async with self._alone():
+        async with self._alone(), self._synced(ref):
             await self._run("update-ref", ref, commit)
-            await self._sync(ref)
 
-    async def _sync(self, *refs: str) -> None:
-        """Sync the names of new packs, then those of refs: git syncs only what is in the files."""
-        await asyncio.to_thread(self._sync_names, refs)
+    @contextlib.asynccontextmanager
+    async def _synced(self, *refs: str) -> AsyncIterator[None]:
+        """Have the names of new packs on the disk, and then those of refs, that the block writes.
 
-    def _sync_names(self, refs: Sequence[str]) -> None:
+        Git syncs what is in the files, and leaves their names to the file system.
+        """
+        # One of several refs in a folder stands for all.
+        paths = {path.parent: path for path in (self.path / ref for ref in refs)}.values()
+        tops = {path: durable.deepest(path) for path in paths}
+        yield
+        await asyncio.to_thread(self._sync_names, tops)
+
+    def _sync_names(self, tops: Mapping[Path, Path]) -> None:
         durable.sync_folder(self.path / "objects/pack")
-        for folder in {(self.path / ref).parent: None for ref in refs}:
-            durable.sync_names(folder / "ref", self.path)
+        for path, top in tops.items():
+            durable.sync_names(path, top)
 
     async def _create(self) -> None:
         draft = await self._draft()
@@ -666,6 +672,8 @@ class Vault:
         Raises:
             GitError: there is no repository any more.
         """
+        if self._place is not None and (self._place / "objects").is_dir():
+            return self._place
         path = self.upstream.removeprefix("file://")
         if not path.startswith("/"):
             return None
@@ -674,7 +682,8 @@ class Vault:
             git_dir=None,
             network=True,
         )
-        return Path(found.text)
+        self._place = Path(found.text)
+        return self._place
 
     async def _advance(self, branch: str, old: str, new: str) -> GitResult | GitError:
         """Push to a branch that may be checked out; then its files are on the disk, too."""
@@ -730,7 +739,7 @@ class Vault:
         """
         try:
             place = await self._upstream_place()
-            before = durable.object_folders(place / "objects") if place else {}
+            received = _Received.before(place, branch) if place else None
             pushed = await self.git.run(
                 *("push", "--porcelain", "--atomic", "--no-verify", "--no-follow-tags"),
                 *("--recurse-submodules=no", "--no-signed"),
@@ -744,8 +753,8 @@ class Vault:
             )
         except GitError as error:
             return error
-        if place and pushed.exit_code == 0:
-            await asyncio.to_thread(_sync_received, place, branch, before)
+        if received and pushed.exit_code == 0:
+            await asyncio.to_thread(received.sync)
         return pushed
 
     async def _commit(
@@ -816,11 +825,11 @@ class Vault:
 
     async def _follow(self, upstream: Mapping[str, str]) -> None:
         """Put the refs of the upstream where they are there."""
-        for ref in (await self._refs("refs/upstream")).keys() - upstream.keys():
-            await self._run("update-ref", "-d", ref)
-        for ref, commit in upstream.items():
-            await self._run("update-ref", ref, commit)
-        await self._sync(*upstream)
+        async with self._synced(*upstream):
+            for ref in (await self._refs("refs/upstream")).keys() - upstream.keys():
+                await self._run("update-ref", "-d", ref)
+            for ref, commit in upstream.items():
+                await self._run("update-ref", ref, commit)
 
     async def _missing(self) -> str:
         result = await self._run(
@@ -923,8 +932,9 @@ def _sign(lock: int, boot: str) -> None:
 
 def _make_folder(folder: Path) -> None:
     if not folder.exists():
+        top = durable.deepest(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        durable.sync_names(folder, folder.parent.parent.parent)
+        durable.sync_names(folder, top)
 
 
 def _move_in(draft: Path, repository: Path) -> None:
@@ -986,9 +996,24 @@ def _move_packs(annex: Path, vault: Path) -> None:
     durable.sync_folder(target)
 
 
-def _sync_received(place: Path, branch: str, before: Mapping[Path, int]) -> None:
-    durable.sync_changed(before, place / "objects")
-    durable.sync_names(place / "refs/heads" / branch, place)
+@dataclass(frozen=True)
+class _Received:
+    """A push to a repository on this machine, to sync what it brings there."""
+
+    objects: Path
+    folders: Mapping[Path, int]
+    """Those of its objects as they were before."""
+    ref: Path
+    top: Path
+
+    @classmethod
+    def before(cls, place: Path, branch: str) -> _Received:
+        objects, ref = place / "objects", place / "refs/heads" / branch
+        return cls(objects, durable.object_folders(objects), ref, durable.deepest(ref))
+
+    def sync(self) -> None:
+        durable.sync_changed(self.folders, self.objects)
+        durable.sync_names(self.ref, self.top)
 
 
 def _branches_under_way(git_dir: Path) -> set[str]:
