@@ -85,6 +85,7 @@ async def capture(
     """
     first = await vault.ref(ref)
     if first is not None:
+        await vault.secure(ref)
         return await _recorded(vault, base, first)
     tree = await _base_tree(vault, base)
     root = os.open(_root(contents), os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -282,6 +282,10 @@ class Vault:
                     return False
         raise GitError(f"Refs cannot be written: {result.complaint}", stderr=result.complaint)
 
+    async def secure(self, ref: str) -> None:
+        """Make a ref that was found survive a power cut: who wrote it may have been cut off."""
+        await asyncio.to_thread(self._sync_names, {self.path / ref: self.path})
+
     async def restore(self, known: Mapping[str, str]) -> None:
         """Give commits of which somebody else has a record their refs back; note which are gone.
 
@@ -705,18 +709,23 @@ class Vault:
         Git moves the files first: what a landing that was cut off left would pass for somebody's
         uncommitted work.
         """
-        git_dir = await self.git.run(
-            "-C", str(checkout), "rev-parse", "--absolute-git-dir", git_dir=None, network=True
+        found = await self.git.run(
+            *("-C", str(checkout), "rev-parse", "--absolute-git-dir"),
+            git_dir=None,
+            network=True,
+            check=False,
         )
-        for cached in (("--cached",), ()):
-            compared = await self.git.run(
+        if found.exit_code:
+            return False
+        differences = [
+            await self.git.run(
                 *(f"--work-tree={checkout}", "diff-index", "--quiet", *cached, new, "--"),
-                git_dir=Path(git_dir.text),
+                git_dir=Path(found.text),
                 check=False,
             )
-            if compared.exit_code:
-                return False
-        return True
+            for cached in (("--cached",), ())
+        ]
+        return not any(each.exit_code for each in differences)
 
     async def _checkout_of(self, branch: str) -> Path | None:
         """Return the work tree on this machine in which the upstream's branch is checked out."""
