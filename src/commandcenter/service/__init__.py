@@ -312,7 +312,10 @@ class Service:
 
     def _stalls(self) -> tuple[str, ...]:
         """Return what work waits for now that people have to mend."""
-        return self._flow.stalls() if self._flow is not None else ()
+        if self._flow is None:
+            return ()
+        recorded = "A disk is full: what was done waits to be recorded in the database."
+        return (*((recorded,) if self._database.is_short_of_room() else ()), *self._flow.stalls())
 
     def _tasks(self, session: Session, record: RunRecord) -> tuple[TaskStatus, ...]:
         tasks = tuple(self._told(task) for task in views.tasks(session, record.id))

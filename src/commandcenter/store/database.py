@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import sqlite3
 import sys
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
+from weakref import WeakSet
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, sessionmaker
@@ -26,11 +28,15 @@ POOL_SIZE = 8
 CACHE_KIB = 512
 BUSY_S = 30
 """How long a connection waits for another one's transaction."""
+ROOM_BYTES = 4 * 2**20
+"""What any transaction of ours finds enough."""
 VERSION_TABLE = "cc_migrations"
 """Names the migration that the tables are at."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 _NO_ROOM = "The disk of the database is full: nothing can be recorded."
+_short: WeakSet[sa.Pool] = WeakSet()
+"""The connections of databases for which there was no room when that was last looked at."""
 _impatient: ContextVar[bool] = ContextVar("impatient", default=False)
 log = logging.getLogger(__name__)
 
@@ -113,6 +119,9 @@ def _wait_for_room(context: sa.engine.ExceptionContext) -> None:
     error = context.original_exception
     if not is_full(error):
         return
+    if context.engine is not None:
+        # Not the engine: the durable one has its own view of ours.
+        _short.add(context.engine.pool)
     if _impatient.get():
         raise DiskFull(_NO_ROOM, hint="free some space") from error
     log.warning("%s", _NO_ROOM)
@@ -124,6 +133,11 @@ def is_full(error: BaseException) -> bool:
     """Say whether a driver's error tells that the disk is full."""
     name = getattr(error, "sqlite_errorname", "")
     return name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")
+
+
+def _free_bytes(url: sa.URL) -> int:
+    space = os.statvfs(Path(url.database or "").parent)
+    return space.f_bavail * space.f_frsize
 
 
 @contextlib.contextmanager
@@ -142,6 +156,13 @@ class Database:
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
         self._sessions = sessionmaker(engine)
+
+    def is_short_of_room(self) -> bool:
+        """Say whether a write found no room on the disk, and there is hardly any still."""
+        pool = self.engine.pool
+        if pool in _short and _free_bytes(self.engine.url) >= ROOM_BYTES:
+            _short.discard(pool)
+        return pool in _short
 
     async def transact(
         self, body: Callable[Concatenate[Session, P], R], *args: P.args, **kwargs: P.kwargs
