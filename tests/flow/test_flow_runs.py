@@ -91,6 +91,9 @@ class ScriptedStages(Stages):
     async def land(self, run: str, task: str, number: int) -> Record:
         return await self._play("land", task, number, LANDED)
 
+    async def halt(self, run: str, task: str) -> None:
+        await self._play("halt", task, 0, {})
+
     async def settle(self, run: str, task: str, number: int) -> Record:
         return await self._play("settle", task, number, {"problems": []})
 
@@ -244,6 +247,29 @@ async def test_a_cancellation_at_any_moment_is_never_missed(scene: Scene) -> Non
         await flow.cancel(RUN)
         tasks = await scene.ended()
     assert {task.state for task in tasks.values()} == {State.CANCELLED}
+
+
+@pytest.mark.parametrize("stage", ["work", "verify", "review"])
+async def test_what_a_killed_service_left_at_work_is_ended_before_its_task_is(
+    scene: Scene, stage: str
+) -> None:
+    states = []
+
+    async def halt(task: str, _: int) -> Record:
+        states.append((await scene.look())[task].state)
+        return {}
+
+    scene.stages.scripts |= {stage: for_ever, "halt": halt}
+    async with scene.flow() as flow:
+        await flow.submit(new_run("a"))
+        await scene.until(lambda _: scene.stages.calls[f"{stage} a"] > 0)
+    # As of a service that was killed between noting the cancellation and acting on it.
+    await scene.store.transact(facts.request_cancel, RUN, 1)
+    async with scene.flow():
+        tasks = await scene.ended()
+
+    assert tasks["a"].state is State.CANCELLED
+    assert states == [State.IN_PROGRESS]
 
 
 async def test_a_try_that_waits_for_the_provider_is_cancelled_at_once(scene: Scene) -> None:

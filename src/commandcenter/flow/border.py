@@ -12,6 +12,7 @@ from typing import Any
 from commandcenter.core.errors import CommandCenterError, DiskFull, WorldError, worlds
 from commandcenter.flow.engine import Engine
 from commandcenter.flow.transitions import Transitions, TryKey
+from commandcenter.stages import Stages
 from commandcenter.store import views
 
 DELAYS_S = (0.2, 1.0, 3.0, 10.0, 30.0)
@@ -26,35 +27,99 @@ log = logging.getLogger(__name__)
 Effect = Callable[[], Awaitable[dict[str, Any]]]  # Any: JSON, what the step records
 
 
-async def persistently(engine: Engine, effect: Effect) -> dict[str, Any]:
-    """Run an idempotent effect; try it again a few times while the world refuses it.
+class Border:
+    """Wraps what workflows do to the world."""
 
-    A full disk counts for nothing: it is waited for, and people are told.
-    """
-    for delay_s in (*DELAYS_S, None):
+    def __init__(self, engine: Engine, transitions: Transitions, stages: Stages) -> None:
+        self._engine = engine
+        self._transitions = transitions
+        self._stages = stages
+
+    async def persistently(self, effect: Effect) -> dict[str, Any]:
+        """Run an idempotent effect; try it again a few times while the world refuses it.
+
+        A full disk counts for nothing: it is waited for, and people are told.
+        """
+        for delay_s in (*DELAYS_S, None):
+            try:
+                return await self._with_room(effect)
+            except WorldError as error:
+                if delay_s is None:
+                    raise
+                log.warning("An effect failed and is tried again in %s s: %s", delay_s, error)
+                await asyncio.sleep(delay_s)
+        raise AssertionError
+
+    async def _with_room(self, effect: Effect) -> dict[str, Any]:
+        """Run an effect; when a disk is full, wait until there is room."""
         try:
-            return await _with_room(engine, effect)
-        except WorldError as error:
-            if delay_s is None:
-                raise
-            log.warning("An effect failed and is tried again in %s s: %s", delay_s, error)
-            await asyncio.sleep(delay_s)
-    raise AssertionError
-
-
-async def _with_room(engine: Engine, effect: Effect) -> dict[str, Any]:
-    """Run an effect; when a disk is full, wait until there is room."""
-    try:
+            return await _weathered(effect)
+        except DiskFull as error:
+            log.warning("An effect waits for room on a disk: %s", error)
+            words = f"A disk is full, and work waits for room: {error.message[:FULL_WORDS_MAX]}"
+        with self._engine.stalls.noted(words):
+            for _ in range(FULL_PAUSES_MAX):
+                await asyncio.sleep(FULL_PAUSE_S)
+                with contextlib.suppress(DiskFull):
+                    return await _weathered(effect)
         return await _weathered(effect)
-    except DiskFull as error:
-        log.warning("An effect waits for room on a disk: %s", error)
-        words = f"A disk is full, and work waits for room: {error.message[:FULL_WORDS_MAX]}"
-    with engine.stalls.noted(words):
-        for _ in range(FULL_PAUSES_MAX):
-            await asyncio.sleep(FULL_PAUSE_S)
-            with contextlib.suppress(DiskFull):
-                return await _weathered(effect)
-    return await _weathered(effect)
+
+    async def interruptible(self, name: str, key: TryKey, effect: Effect) -> dict[str, Any]:
+        """Run an effect `persistently`, as a step that a cancellation of the run interrupts.
+
+        What an earlier life of the service left running for the task is ended, too, so that no
+        task is cancelled whose agent is at work.
+        """
+
+        async def unless_cancelled() -> dict[str, Any]:
+            # Asked where `interrupt` can end it: a cancellation that comes before the step is
+            # there to be interrupted is seen here instead.
+            if await self._engine.transact("look", views.cancel_requested, key.run):
+                return {"interrupted": True}
+            return await self.persistently(effect)
+
+        record = await self._engine.step(name, f"{key}/{name}", unless_cancelled)
+        if "interrupted" in record:
+            await self._engine.step(
+                "halt", f"halting/{key}", lambda: self.persistently(lambda: self._halt(key))
+            )
+        return record
+
+    async def _halt(self, key: TryKey) -> dict[str, Any]:
+        await self._stages.halt(key.run, key.task)
+        return {}
+
+    async def finally_settled(self, effect: Effect) -> dict[str, Any]:
+        """Run the clean-up; what cannot be is told, and never keeps a run from ending."""
+        try:
+            return await self.persistently(effect)
+        except Exception as error:  # the border of a workflow
+            log.exception("The clean-up behind a task failed.")
+            words = error.message if isinstance(error, CommandCenterError) else repr(error)
+            return {"problems": [f"it could not be cleaned up: {words}"]}
+
+    @asynccontextmanager
+    async def reported(self, key: TryKey) -> AsyncIterator[None]:
+        """End the task as failed when something escapes its workflow, so that nothing is stuck."""
+        try:
+            yield
+        except Exception as error:  # the border of a workflow
+            log.exception("A workflow failed: %s", key)
+            explanation = (
+                error.message
+                if isinstance(error, CommandCenterError)
+                else f"CommandCenter has a defect: {type(error).__name__}: {error}"
+            )
+            await self._halt_if_possible(key)
+            await self._transitions.transact(
+                "failed", self._transitions.break_off, key, explanation
+            )
+
+    async def _halt_if_possible(self, key: TryKey) -> None:
+        try:
+            await self._halt(key)
+        except Exception:  # the border of a workflow: to settle is what ends it then
+            log.exception("What runs for a task could not be ended: %s", key)
 
 
 async def _weathered(effect: Effect) -> dict[str, Any]:
@@ -66,38 +131,3 @@ async def _weathered(effect: Effect) -> dict[str, Any]:
         if found is None or found is error:
             raise
         raise found from error
-
-
-async def unless_cancelled(engine: Engine, key: TryKey, effect: Effect) -> dict[str, Any]:
-    """Run an effect, unless the run is to be cancelled: asked where `interrupt` can end it.
-
-    A cancellation that comes before the step is there to be interrupted is seen here instead.
-    """
-    if await engine.transact("look", views.cancel_requested, key.run):
-        return {"interrupted": True}
-    return await effect()
-
-
-async def finally_settled(engine: Engine, effect: Effect) -> dict[str, Any]:
-    """Run the clean-up; what cannot be cleaned up is told, and never keeps a run from ending."""
-    try:
-        return await persistently(engine, effect)
-    except Exception as error:  # the border of a workflow
-        log.exception("The clean-up behind a task failed.")
-        words = error.message if isinstance(error, CommandCenterError) else repr(error)
-        return {"problems": [f"it could not be cleaned up: {words}"]}
-
-
-@asynccontextmanager
-async def reported(engine: Engine, transitions: Transitions, key: TryKey) -> AsyncIterator[None]:
-    """End the task as failed when something escapes its workflow, so that nothing stays stuck."""
-    try:
-        yield
-    except Exception as error:  # the border of a workflow
-        log.exception("A workflow failed: %s", key)
-        explanation = (
-            error.message
-            if isinstance(error, CommandCenterError)
-            else f"CommandCenter has a defect: {type(error).__name__}: {error}"
-        )
-        await transitions.transact("failed", transitions.break_off, key, explanation)

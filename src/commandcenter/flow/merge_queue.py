@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from commandcenter.core.attempt import after_combined_checks, after_conflict
 from commandcenter.core.check import Verdict
 from commandcenter.core.run import Phase, Reason
-from commandcenter.flow.border import persistently, reported
+from commandcenter.flow.border import Border
 from commandcenter.flow.engine import Engine, Queue
 from commandcenter.flow.transitions import Transitions, TryKey
 from commandcenter.stages import Stages
@@ -44,16 +44,17 @@ class _MergeFlow:
         self._engine = engine
         self._transitions = transitions
         self._stages = stages
+        self._border = Border(engine, transitions, stages)
 
     async def merge(self, run: str, task: str, number: int) -> None:
         key = TryKey(run, task, number)
-        async with reported(self._engine, self._transitions, key):
+        async with self._border.reported(key):
             if await self._transitions.transact("admit", self._turn_away, key):
                 return
             landed = await self._engine.step(
                 "land",
                 f"landing/{key}",
-                lambda: persistently(self._engine, lambda: self._stages.land(run, task, number)),
+                lambda: self._border.persistently(lambda: self._stages.land(run, task, number)),
             )
             await self._transitions.transact("landed", self._landed, key, landed)
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from commandcenter.core.attempt import GiveUp, after_review
 from commandcenter.core.forge import Review
 from commandcenter.core.run import EventKind, Phase, Reason
-from commandcenter.flow.border import persistently, reported, unless_cancelled
+from commandcenter.flow.border import Border
 from commandcenter.flow.engine import Engine, Queue
 from commandcenter.flow.merge_queue import enqueue_merge
 from commandcenter.flow.transitions import Transitions, TryKey
@@ -30,20 +30,13 @@ class _ReviewFlow:
         self._engine = engine
         self._transitions = transitions
         self._stages = stages
+        self._border = Border(engine, transitions, stages)
 
     async def review(self, run: str, task: str, number: int) -> None:
         key = TryKey(run, task, number)
-        async with reported(self._engine, self._transitions, key):
-            reviewed = await self._engine.step(
-                "review",
-                f"{key}/review",
-                lambda: unless_cancelled(
-                    self._engine,
-                    key,
-                    lambda: persistently(
-                        self._engine, lambda: self._stages.review(run, task, number)
-                    ),
-                ),
+        async with self._border.reported(key):
+            reviewed = await self._border.interruptible(
+                "review", key, lambda: self._stages.review(run, task, number)
             )
             await self._transitions.transact("reviewed", self._reviewed, key, reviewed)
 

@@ -10,12 +10,7 @@ from commandcenter.core.agent import Outcome
 from commandcenter.core.attempt import GiveUp, Worked, after_checks, after_work
 from commandcenter.core.check import Verdict
 from commandcenter.core.run import EventKind, Phase, Reason
-from commandcenter.flow.border import (
-    finally_settled,
-    persistently,
-    reported,
-    unless_cancelled,
-)
+from commandcenter.flow.border import Border
 from commandcenter.flow.engine import Engine, Queue
 from commandcenter.flow.transitions import Transitions, TryKey
 from commandcenter.stages import Stages
@@ -38,26 +33,19 @@ class _TaskFlow:
         self._engine = engine
         self._transitions = transitions
         self._stages = stages
+        self._border = Border(engine, transitions, stages)
 
     async def work(self, run: str, task: str, number: int) -> None:
         key = TryKey(run, task, number)
-        async with reported(self._engine, self._transitions, key):
+        async with self._border.reported(key):
             room = not self._stages.shortage()
             begun = await self._transitions.transact(
                 "begin", self._transitions.begin, key, room=room
             )
             if not begun:
                 return
-            worked = await self._engine.step(
-                "work",
-                f"{key}/work",
-                lambda: unless_cancelled(
-                    self._engine,
-                    key,
-                    lambda: persistently(
-                        self._engine, lambda: self._stages.work(run, task, number)
-                    ),
-                ),
+            worked = await self._border.interruptible(
+                "work", key, lambda: self._stages.work(run, task, number)
             )
             await self._transitions.transact("worked", self._worked, key, worked)
 
@@ -94,24 +82,16 @@ class _TaskFlow:
 
     async def prove(self, run: str, task: str, number: int) -> None:
         key = TryKey(run, task, number)
-        async with reported(self._engine, self._transitions, key):
-            verdict = await self._engine.step(
-                "verify",
-                f"{key}/verify",
-                lambda: unless_cancelled(
-                    self._engine,
-                    key,
-                    lambda: persistently(
-                        self._engine, lambda: self._stages.verify(run, task, number)
-                    ),
-                ),
+        async with self._border.reported(key):
+            verdict = await self._border.interruptible(
+                "verify", key, lambda: self._stages.verify(run, task, number)
             )
             if not await self._transitions.transact("checked", self._checked, key, verdict):
                 return
             proposed = await self._engine.step(
                 "propose",
                 f"proposing/{key}",
-                lambda: persistently(self._engine, lambda: self._stages.propose(run, task, number)),
+                lambda: self._border.persistently(lambda: self._stages.propose(run, task, number)),
             )
             await self._transitions.transact("proposed", self._proposed, key, proposed)
 
@@ -162,7 +142,7 @@ class _TaskFlow:
         record = await self._engine.step(
             "settle",
             f"settling/{key}",
-            lambda: finally_settled(self._engine, lambda: self._stages.settle(run, task, number)),
+            lambda: self._border.finally_settled(lambda: self._stages.settle(run, task, number)),
         )
         problems = record["problems"]
         await self._transitions.transact("settled", self._transitions.settled, key, problems)

@@ -33,6 +33,10 @@ class Stages:
         """Bring the change onto its target."""
         return await land.land(self._equipment, run, task, number)
 
+    async def halt(self, run: str, task: str) -> None:
+        """End what runs in the task's workspaces."""
+        await settle.halt(self._equipment, run, task)
+
     async def settle(self, run: str, task: str, number: int) -> Record:
         """Clean up behind an ended task."""
         return await settle.settle(self._equipment, run, task, number)

@@ -20,6 +20,7 @@ from commandcenter.stages.salvage import (
     WORK,
     is_derived,
     is_whole,
+    key_of,
     reclaim_branch,
     reclaim_derived,
     reclaim_workspace,
@@ -50,6 +51,13 @@ async def settle(equipment: Equipment, run: str, task: str, number: int) -> Reco
     left = await equipment.database.transact(ledger.of_task, run, task)
     kept = [told(holding) for holding in left if is_whole(holding)]
     return {"problems": [*problems, *_left_alone(left), *kept]}
+
+
+async def halt(equipment: Equipment, run: str, task: str) -> None:
+    """End what runs in the task's workspaces; they stay."""
+    for holding in await equipment.database.transact(ledger.of_task, run, task):
+        if holding.kind is Kind.WORKSPACE:
+            await equipment.workspaces[holding.place].still(key_of(holding))
 
 
 async def _reclaim(equipment: Equipment, vault: Vault, job: Job, holding: Holding) -> list[str]:
