@@ -9,11 +9,10 @@ import sys
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from commandcenter.testing.desk import Desk, Host
+from commandcenter.testing.desk import Host
 from commandcenter.testing.judge import Judge, judge_stopped
 from commandcenter.testing.scene import Sample, batch, plan, task
 
@@ -69,7 +68,7 @@ async def test_a_run_goes_on_as_if_nothing_was_when_the_clock_jumps(
         run = await desk.start(sample, plan(batch(1, *tasks)))
         async with judge.watching(desk.url, run):
             for number, offset_s in ((1, HOUR_S), (2, -HOUR_S)):
-                await until_agent_works(desk, run, f"1.{number}")
+                await desk.until_agent_says(run, "started", PATIENCE_S, task=f"1.{number}")
                 clock.put(offset_s)
             async with asyncio.timeout(PATIENCE_S):
                 status = await judge.over()
@@ -93,14 +92,6 @@ async def test_a_run_goes_on_as_if_nothing_was_when_the_clock_jumps(
 
 def moment(at: str) -> float:
     return datetime.fromisoformat(at).timestamp()
-
-
-async def until_agent_works(desk: Desk, run: str, name: str) -> None:
-    def works(events: list[Any]) -> bool:
-        told = [e for e in events if (e["kind"], e["task"]) == ("agent", name)]
-        return any("started" in str(event["data"]) for event in told)
-
-    await desk.until(f"/{run}/events?format=json&limit=10000", works, PATIENCE_S)
 
 
 @pytest.mark.slow

@@ -20,7 +20,18 @@ from commandcenter.testing.disk import Disk, small_disk
 from commandcenter.testing.scene import Sample, batch, plan, task
 
 PATIENCE_S = 150
-TEXT = plan(batch(1, task("1.1", "One", files=["1.txt"], checks=["test -s 1.txt"])))
+TEXT = plan(
+    batch(
+        1,
+        task(
+            "1.1",
+            "One",
+            files=["1.txt"],
+            script="print started\nsleep 3\nwrite 1.txt\n| content",
+            checks=["test -s 1.txt"],
+        ),
+    )
+)
 
 
 @pytest.fixture
@@ -90,10 +101,9 @@ async def test_a_workflow_waits_for_room_and_records_what_it_does_once(
 
 async def test_a_service_without_room_does_not_start_and_says_why(host: Host) -> None:
     with small_disk(host.installation.data_dir, mebibytes=32) as disk, disk.filled():
-        refused = host.start("serve", "--port", "0")
-        printed, _ = await asyncio.to_thread(refused.communicate, timeout=PATIENCE_S)
+        exit_code, printed = await refused_start(host)
 
-    assert refused.returncode in (1, 2)
+    assert exit_code in (1, 2)
     assert "full" in printed or "No space" in printed
     assert "Traceback" not in printed
     assert "unexpectedly" not in printed
@@ -107,12 +117,15 @@ async def test_a_service_that_was_killed_on_a_full_disk_starts_when_there_is_roo
         with host.serving() as first:
             desk = await host.desk(first)
             run = await desk.start(sample, TEXT)
+            # Nothing makes room while it works.
+            await desk.until_agent_says(run, "started", PATIENCE_S)
             with disk.filled():
                 refused = await desk.post("/start", desk.body(sample, TEXT))
                 first.kill()
                 first.wait(timeout=30)
-                second = host.start("serve", "--port", "0")
-                printed, _ = await asyncio.to_thread(second.communicate, timeout=PATIENCE_S)
+            # Filled anew: what the killed service had open may have left room.
+            with disk.filled():
+                exit_code, printed = await refused_start(host)
         with host.serving() as third:
             desk = await host.desk(third)
             await desk.until(f"/{run}/status", lambda s: s["completed_at"] is not None, PATIENCE_S)
@@ -120,6 +133,13 @@ async def test_a_service_that_was_killed_on_a_full_disk_starts_when_there_is_roo
 
     assert refused.status_code == 503
     assert "full" in refused.json()["detail"]
-    assert second.returncode in (1, 2), printed
+    assert exit_code in (1, 2), printed
     assert "unexpectedly" not in printed
     assert status["status"] == "completed"
+
+
+async def refused_start(host: Host) -> tuple[int, str]:
+    """Return with which exit code a service ends that cannot start, and what it prints."""
+    with host.serving() as service:
+        printed, _ = await asyncio.to_thread(service.communicate, timeout=PATIENCE_S)
+        return service.returncode, printed

@@ -66,7 +66,7 @@ async def test_a_run_waits_for_a_full_disk_says_so_and_goes_on(
         desk = await host.desk(service)
         run = await desk.start(sample, TEXT)
         async with judge.watching(desk.url, run):
-            await until_agent_works(desk, run)
+            await desk.until_agent_says(run, "started", PATIENCE_S)
             with little.filled():
                 full = await told_to_be_full(desk, run)
             async with asyncio.timeout(PATIENCE_S):
@@ -83,13 +83,6 @@ async def test_a_run_waits_for_a_full_disk_says_so_and_goes_on(
 async def leftovers(host: Host) -> list[str]:
     found = [each.evidence for each in await judge_stopped(host.installation)]
     return [each for each in found if each != "a mount is left"]  # the small disk itself
-
-
-async def until_agent_works(desk: Desk, run: str) -> None:
-    def works(events: list[Any]) -> bool:
-        return any("started" in str(e["data"]) for e in events if e["kind"] == "agent")
-
-    await desk.until(f"/{run}/events?format=json", works, PATIENCE_S)
 
 
 async def told_to_be_full(desk: Desk, run: str) -> Any:

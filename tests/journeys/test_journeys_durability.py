@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from commandcenter.testing.desk import Desk, Ended, Host
+from commandcenter.testing.desk import Ended, Host
 from commandcenter.testing.judge import Judge, inhabitants, judge_stopped
 from commandcenter.testing.scene import Installation, Sample, batch, fingerprint, plan, task
 
@@ -46,13 +46,6 @@ SLOW = task(
 NEXT = task("1.2", "Next", files=["next.txt"], checks=["test -f slow.txt"])
 
 
-async def until_agent_works(desk: Desk, run: str) -> None:
-    def works(events: list[Any]) -> bool:
-        return any("started" in json.dumps(e["data"]) for e in events if e["kind"] == "agent")
-
-    await desk.until(f"/{run}/events?format=json", works)
-
-
 @pytest.mark.slow
 async def test_an_agent_goes_on_when_its_service_is_killed_and_is_not_started_twice(
     host: Host, sample: Sample
@@ -62,7 +55,7 @@ async def test_an_agent_goes_on_when_its_service_is_killed_and_is_not_started_tw
         desk = await host.desk(first)
         run = await desk.start(sample, plan(batch(1, SLOW, NEXT)))
         async with judge.watching(desk.url, run):
-            await until_agent_works(desk, run)
+            await desk.until_agent_says(run, "started")
             kill(first)
             survivors = inhabitants(host.installation)
             with host.serving() as second:
@@ -121,7 +114,7 @@ async def test_a_start_mends_workspaces_that_somebody_removed(host: Host, sample
         desk = await host.desk(first)
         run = await desk.start(sample, plan(batch(1, SLOW)))
         async with judge.watching(desk.url, run):
-            await until_agent_works(desk, run)
+            await desk.until_agent_says(run, "started")
             kill(first)
             for process in set().union(*inhabitants(host.installation).values()):
                 # The first of a sandbox takes the others with it.
@@ -146,7 +139,7 @@ async def test_ctrl_c_ends_the_agents_and_a_service_finishes_the_run_later(
     (status,) = await desk.until("", lambda runs: len(runs) == 1)
     run = status["execution_id"]
     async with judge.watching(desk.url, run):
-        await until_agent_works(desk, run)
+        await desk.until_agent_says(run, "started")
         command.send_signal(signal.SIGINT)
         printed, _ = await asyncio.to_thread(command.communicate, timeout=30)
         left = inhabitants(host.installation)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from typing import Any
 
 import pytest
@@ -24,13 +23,6 @@ async def call(desk: Desk, method: str, path: str, body: Any = None) -> Any:
         return answer.json()
 
 
-async def until_it_says(desk: Desk, run: str, words: str) -> None:
-    def said(events: list[Any]) -> bool:
-        return any(words in json.dumps(e["data"]) for e in events if e["kind"] == "agent")
-
-    await desk.until(f"/{run}/events?format=json&limit=10000", said)
-
-
 async def test_what_an_agent_had_made_when_a_person_cancelled_is_kept_and_given_back(
     desk: Desk,
 ) -> None:
@@ -40,7 +32,7 @@ async def test_what_an_agent_had_made_when_a_person_cancelled_is_kept_and_given_
 
     run = await desk.start(sample, plan(batch(1, task("1.1", "Slow", script=script))))
     async with judge.watching(desk.url, run):
-        await until_it_says(desk, run, "written")
+        await desk.until_agent_says(run, "written")
         assert (await desk.post(f"/{run}/cancel")).status_code == 200
         await judge.over()
     ended = await desk.ended(judge)
@@ -104,7 +96,7 @@ async def test_a_foreign_branch_in_the_place_of_a_result_is_left_alone(desk: Des
     run = await desk.start(sample, plan(batch(1, task("1.1", "Slow", script=script))))
     foreign = f"commandcenter/{run}/result"
     async with judge.watching(desk.url, run):
-        await until_it_says(desk, run, "begun")
+        await desk.until_agent_says(run, "begun")
         await sample.run("branch", foreign, "main")
         sample.soil()
         await judge.over()

@@ -117,6 +117,17 @@ class Desk:
                 await asyncio.sleep(0.05)
         return found
 
+    async def until_agent_says(
+        self, run: str, words: str, patience_s: float = 60, *, task: str | None = None
+    ) -> None:
+        """Wait until an agent of the run, or of one task of it, has said these words."""
+
+        def said(events: list[Json]) -> bool:
+            told = [each for each in events if each["kind"] == "agent"]
+            return any(words in str(e["data"]) for e in told if task in (None, e["task"]))
+
+        await self.until(f"/{run}/events?format=json&limit=10000", said, patience_s)
+
     def client(self) -> httpx.AsyncClient:
         """Return a client of the service."""
         return client_of(self.url)
@@ -192,9 +203,7 @@ class Host:
         try:
             yield process
         finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=30)
+            _end(process)
 
     async def desk(self, process: subprocess.Popen[str]) -> Desk:
         """Return a desk at the service of this process, as soon as it answers."""
@@ -206,3 +215,15 @@ class Host:
                 if told["pid"] == process.pid:
                     return Desk(told["url"], self.installation, self.folder)
                 await asyncio.sleep(0.05)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a service, the hard way if need be: it must not outlive the test."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
