@@ -112,6 +112,18 @@ def test_a_service_can_announce_itself_as_json(place: Place) -> None:
     assert (health["status"], health["pid"]) == ("healthy", serving.pid)
 
 
+def test_a_service_stops_also_when_nobody_hears_its_words_any_more(
+    place: Place, until: Until
+) -> None:
+    serving = place.start("serve", "--port", "0")
+    until(serving, "serves at")
+    assert serving.stdout is not None
+    serving.stdout.close()
+    serving.send_signal(signal.SIGTERM)
+    assert serving.wait(timeout=60) == 0
+    assert place.run("status").returncode == 0
+
+
 def test_ctrl_c_stops_cleanly_and_the_run_goes_on_later(place: Place, until: Until) -> None:
     agent = "sleep 8; echo >hello.txt"
     running = place.start("run", "plan.md", "--repo", "project", "--agent-command", agent)

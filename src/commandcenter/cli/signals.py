@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from commandcenter.cli.failure import Interrupted
@@ -45,8 +46,10 @@ class Stop:
         if self.number is not None:
             _leave(number)
         self.number = number
-        self.farewell()
         self._task.cancel()
+        # Whoever read our words may be gone, with the terminal for example.
+        with suppress(OSError):
+            self.farewell()
 
 
 async def _stoppable(work: Callable[[Stop], Coroutine[Any, Any, _T]]) -> _T:
