@@ -209,17 +209,23 @@ async def write_commit(
     files: Mapping[str, str],
     message: str,
     parent: str | None,
+    *,
+    force: bool = True,
 ) -> str:
-    """Write a commit of these files on top of `parent`, move the branch to it, return its id."""
-    lines = [f"commit refs/heads/{branch}".encode()]
+    """Write a commit of these files on top of `parent`, move the branch to it, return its id.
+
+    Raises:
+        GitError: the branch has moved on from `parent`, and `force` is not given.
+    """
+    lines = [f"commit refs/heads/{branch}".encode(), b"mark :1"]
     lines += [f"committer {_WHO} {_FIRST_COMMIT_S} +0000".encode(), _data(message)]
     lines += [f"from {parent}".encode()] if parent else []
     for path, content in files.items():
         lines += [f"M 100644 inline {path}".encode(), _data(content)]
-    stream = b"\n".join([*lines, b""])
-    await git.run("fast-import", "--quiet", "--force", git_dir=git_dir, stdin=stream)
-    found = await git.run("rev-parse", f"refs/heads/{branch}", git_dir=git_dir)
-    return found.text
+    stream = b"\n".join([*lines, b"", b"get-mark :1", b""])
+    options = ("--quiet", "--force") if force else ("--quiet",)
+    made = await git.run("fast-import", *options, git_dir=git_dir, stdin=stream)
+    return made.text
 
 
 @contextlib.asynccontextmanager

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from commandcenter.core.errors import GitError
 from commandcenter.settings import Settings, load
 from commandcenter.system.git import Git
 from commandcenter.testing.forges import write_commit
@@ -107,8 +108,15 @@ class Sample:
 
     async def push(self, files: Mapping[str, str], message: str = "A person's work") -> str:
         """Commit on top of the upstream's branch, as a person elsewhere does; return the id."""
-        before = await self.tip()
-        return await write_commit(self.git, self.git_dir, self.branch, files, message, before)
+        at = (self.git, self.git_dir, self.branch, files, message)
+        while True:
+            before = await self.tip()
+            try:
+                return await write_commit(*at, before, force=False)
+            except GitError:
+                # Somebody else was faster, or nobody can.
+                if await self.tip() == before:
+                    raise
 
     def soil(self) -> None:
         """Leave uncommitted changes in the checkout: a changed, a staged-like and a new file."""

@@ -104,7 +104,8 @@ class Scheme:
         """Return how each task must end when nobody cancels it."""
         found: dict[str, End] = {}
         for index, job in enumerate(self.jobs):
-            needed = [*job.after, *(() if self.parallel else _before(self.jobs, index))]
+            # What is named replaces the wait for the task before.
+            needed = job.after or (() if self.parallel else _before(self.jobs, index))
             met = all(found[each][0] == "completed" for each in needed)
             found[job.id] = ENDS[job.kind] if met else SKIPPED
         return found
