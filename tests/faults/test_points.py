@@ -27,6 +27,8 @@ os.replace(here / "a/b.new", here / "a/b")
 at = os.open(here / "a", os.O_RDONLY)
 os.remove("b", dir_fd=at)
 Path("/dev/null").write_text("elsewhere")
+os.chmod(here / "a", 0o700)
+os.fchown(at, -1, -1)
 (here / "scratch/1").mkdir(parents=True)
 (here / "scratch/1").rmdir()
 tempfile.NamedTemporaryFile(prefix="token-", dir=here).close()
@@ -49,6 +51,7 @@ def test_every_change_is_heard_before_it_is_made_and_nothing_else(tmp_path: Path
         "write a/b.new",
         "rename to a/b",
         "remove a/b",
+        *("change the mode of a", "give away a"),
         *("make scratch/1", "make scratch", "make scratch/1"),
         "remove scratch/*",
         "write token-*",

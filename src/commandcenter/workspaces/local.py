@@ -535,10 +535,9 @@ def _made(folder: Path) -> Path:
 
 
 def _owned(folder: Path) -> Path:
-    """Make a folder that belongs to the sandbox's user; leave one that is there as it is."""
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o755)
-        _own(folder)
+    """Make a folder that belongs to the sandbox's user, also when a crash left it half made."""
+    folder.mkdir(mode=0o755, exist_ok=True)
+    _own(folder)
     return folder
 
 

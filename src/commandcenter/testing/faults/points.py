@@ -23,6 +23,8 @@ GIT_WRITES = frozenset(
     }
 )
 _FILES = {
+    "os.chmod": "change the mode of",
+    "os.chown": "give away",
     "os.link": "link",
     "os.mkdir": "make",
     "os.remove": "remove",
@@ -48,7 +50,8 @@ _WHOSE = re.compile(r"exec_[0-9a-f]{8}/([\w./-]+)")
 """Names the workflow that the durable engine writes about."""
 _ALL_BELOW = r"\1/*"
 _UNSEEN = re.compile(r"(.*?\b(?:scratch|quarantine|new\.git|new-\*))/.*")
-"""Folders of what nobody looks for any more, or not yet: taking one apart is one point."""
+_TOGETHER = ("remove", "give away", "change the mode of")
+"""What is one point for all in a folder that nobody looks for any more, or not yet."""
 
 
 def watch(folders: Sequence[Path], on_point: OnPoint) -> None:
@@ -102,7 +105,7 @@ class _Audit:
         # To make a temporary file, Python first says that it opens the folder.
         if below is not None and not (what == "write" and os.path.isdir(full)):
             place = named(full.removeprefix(below).lstrip("/"))
-            yield f"{what} {_UNSEEN.sub(_ALL_BELOW, place) if what == 'remove' else place}"
+            yield f"{what} {_UNSEEN.sub(_ALL_BELOW, place) if what in _TOGETHER else place}"
 
 
 def _program(argv: Sequence[str]) -> Iterator[str]:
