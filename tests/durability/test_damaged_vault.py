@@ -267,3 +267,23 @@ async def test_a_vault_that_cannot_be_mended_says_so_and_the_next_one_is_sound(l
     vault = await lab.open()
     assert await vault.fsck() == ()
     vault.close()
+
+
+async def test_locks_on_our_branches_upstream_go_after_a_reboot_and_nobody_elses(lab: Lab) -> None:
+    heads = lab.sample.git_dir / "refs/heads"
+    ours = heads / "commandcenter/run/1-title.lock"
+    others = (heads / "commandcenter/another/1-title.lock", heads / "theirs.lock")
+    for lock in (ours, *others):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+
+    vault = await lab.open()
+    before = ours.exists()
+    vault.close()
+    lab.path.with_name("lock").write_text(f"1 {uuid.uuid4()}")
+    vault = await lab.open()
+    vault.close()
+
+    assert before
+    assert not ours.exists()
+    assert all(lock.exists() for lock in others)

@@ -24,6 +24,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from commandcenter.core.errors import CaptureRefused, GitError, InputError
+from commandcenter.core.publication import landing_branch
 from commandcenter.system import durable, mending
 from commandcenter.system.boot import boot_id
 from commandcenter.system.git import Git, GitResult
@@ -219,6 +220,8 @@ class Vault:
             await vault._put_in_order(thorough=lock.unsynced)
             if not vault.path.exists():
                 await vault._create()
+            if lock.unsynced:
+                await vault._unlock_branches()
             _sign(lock.descriptor, boot_id())
         except BaseException:
             os.close(lock.descriptor)
@@ -689,6 +692,21 @@ class Vault:
         self._place = Path(found.text)
         return self._place
 
+    async def _unlock_branches(self) -> None:
+        """Remove the locks on our runs' branches that went down with the machine, upstream.
+
+        Nobody else pushes there, and no push of ours is at work.
+        """
+        try:
+            place = await self._upstream_place()
+        except GitError:
+            return
+        if place is None:
+            return
+        for run in {ref.split("/")[3] for ref in await self._refs("refs/cc")}:
+            branches = (place / "refs/heads" / landing_branch(run)).parent
+            await asyncio.to_thread(_remove, list(branches.rglob("*.lock")))
+
     async def _advance(self, branch: str, old: str, new: str) -> GitResult | GitError:
         """Push to a branch that may be checked out; then its files are on the disk, too."""
         refspec = f"{new}:refs/heads/{branch}"
@@ -973,8 +991,12 @@ def _locks(repository: Path) -> Iterator[Path]:
 
 
 def _remove_locks(repository: Path) -> None:
-    for lock in list(_locks(repository)):
-        lock.unlink(missing_ok=True)
+    _remove(list(_locks(repository)))
+
+
+def _remove(files: Iterable[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def _end_orphans(repository: Path) -> None:
