@@ -44,6 +44,20 @@ def test_only_model_access_shows_the_gateway() -> None:
     assert "/opt/commandcenter/relay.py" in with_it
 
 
+def test_egress_alone_gives_a_proxy_and_no_port_of_the_model() -> None:
+    argv = spoken(Command(("true",), egress=True))
+
+    relay = argv[argv.index("/opt/commandcenter/relay.py") :]
+    assert relay == ["/opt/commandcenter/relay.py", "3128=/run/cc/egress.sock", "--", "true"]
+    assert argv[argv.index("https_proxy") + 1] == "http://127.0.0.1:3128"
+
+
+def test_without_egress_no_program_is_told_of_a_proxy() -> None:
+    argv = spoken(Command(("true",), model_access=True))
+
+    assert not [word for word in argv if "proxy" in word.lower()]
+
+
 async def test_a_bubblewrap_that_can_overlay_is_found_first() -> None:
     found = await sandbox.find()
 

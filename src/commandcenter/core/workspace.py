@@ -21,6 +21,8 @@ TOOLS = "/opt/commandcenter"
 """Read-only tools of ours inside the workspace."""
 GATEWAY_PORT = 8899
 """Loopback port inside the workspace behind which the model gateway answers."""
+EGRESS_PORT = 3128
+"""Loopback port inside the workspace behind which the egress proxy answers."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Command:
     """Most bytes of stdout and stderr together that are kept; more ends the command."""
     model_access: bool = False
     """Whether the model gateway's socket is there."""
+    egress: bool = False
+    """Whether the egress proxy's socket is there: the only way to any host."""
     files: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
     """Files put into `CHANNEL` before the start: plain names to content."""
     programs: tuple[Path, ...] = ()
@@ -187,7 +191,8 @@ class Workspace(Protocol):
     def gateway(self) -> Path:
         """Host folder in which commands with model access find the gateway as `model.sock`.
 
-        The socket must let everybody connect: the command runs as another user.
+        Those with egress find the proxy there as `egress.sock`. The sockets must let everybody
+        connect: the command runs as another user.
         """
 
     @property

@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from commandcenter.core.workspace import (
     CHANNEL,
+    EGRESS_PORT,
     GATEWAY_PORT,
     HOME,
     TOOLS,
@@ -34,8 +35,9 @@ STAGING = Path("/run/commandcenter")
 """An empty host folder; below it root's shim mounts what bubblewrap needs, unseen by others."""
 VAULT_OBJECTS = "/vault/objects"
 GATEWAY = "/run/cc"
-"""The folder of `model.sock`. A folder, because a restarted service makes a new socket in it."""
+"""The folder of the sockets. A folder, because a restarted service makes new ones in it."""
 GATEWAY_SOCKET = "model.sock"
+EGRESS_SOCKET = "egress.sock"
 PROGRAMS = "/opt/agents"
 GRACE_S = 5.0
 """How long a command may take to end after TERM."""
@@ -70,6 +72,7 @@ _ETC: Mapping[str, str] = MappingProxyType(
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
     }
 )
+_NODE: Mapping[str, str] = MappingProxyType({"NODE_USE_ENV_PROXY": "1"})
 _STATUS, _HELD, _SECCOMP, _TREE = 3, 4, 5, 6
 """The descriptors that the shim gives to bubblewrap."""
 
@@ -116,7 +119,7 @@ class Sandbox:
     fixed: Path
     """The folder that `write_fixed` filled."""
     gateway: Path
-    """The folder of the gateway's socket, for commands that have model access."""
+    """The folder of the sockets, for commands that have model access or egress."""
     path: tuple[str, ...] = ()
     """Put before the system's folders on the PATH."""
     laid_out_bytes: int = 0
@@ -289,7 +292,7 @@ def _argv(
         *sandbox.binds,
         *interpreter_binds(),
         Bind(_INSIDE, TOOLS),
-        *((Bind(sandbox.gateway, GATEWAY),) if command.model_access else ()),
+        *((Bind(sandbox.gateway, GATEWAY),) if relayed(command) else ()),
         *(Bind(each.parent, f"{PROGRAMS}/{number}") for number, each in enumerate(programs)),
     )
     return [
@@ -309,7 +312,7 @@ def _argv(
         *_environment(sandbox, command),
         *("--seccomp", f"{_SECCOMP}", "--json-status-fd", f"{_STATUS}", "--block-fd", f"{_HELD}"),
         *("--sync-fd", f"{_TREE}", "--chdir", WORK, "--"),
-        *_relay(command),
+        *relay(command),
         *command.argv,
     ]
 
@@ -382,6 +385,7 @@ def _environment(sandbox: Sandbox, command: Command) -> Iterable[str]:
         "SHELL": "/bin/sh",
         "TMPDIR": "/tmp",  # noqa: S108 - inside
         "LANG": "C.UTF-8",
+        **proxies(command),
         **command.environment,
     }
     yield "--clearenv"
@@ -389,11 +393,27 @@ def _environment(sandbox: Sandbox, command: Command) -> Iterable[str]:
         yield from ("--setenv", name, value)
 
 
-def _relay(command: Command) -> tuple[str, ...]:
-    if not command.model_access:
-        return ()
-    relay = (str(interpreter()), "-I", "-S", f"{TOOLS}/relay.py")
-    return (*relay, f"{GATEWAY_PORT}", f"{GATEWAY}/{GATEWAY_SOCKET}", "--")
+def relay(command: Command) -> tuple[str, ...]:
+    """Return what is put before a command so that it reaches what it may; empty for nothing."""
+    pairs = relayed(command)
+    return (str(interpreter()), "-I", "-S", f"{TOOLS}/relay.py", *pairs, "--") if pairs else ()
+
+
+def relayed(command: Command) -> tuple[str, ...]:
+    """Return the loopback ports that a command has, each with its socket: `PORT=SOCKET`."""
+    model = (f"{GATEWAY_PORT}={GATEWAY}/{GATEWAY_SOCKET}",) if command.model_access else ()
+    egress = (f"{EGRESS_PORT}={GATEWAY}/{EGRESS_SOCKET}",) if command.egress else ()
+    return (*model, *egress)
+
+
+def proxies(command: Command) -> dict[str, str]:
+    """Return the variables by which programs find the egress proxy; none without egress."""
+    if not command.egress:
+        return {}
+    proxy = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY"), f"http://127.0.0.1:{EGRESS_PORT}")
+    named = {**proxy, "NO_PROXY": "localhost,127.0.0.1,::1"}
+    # Programs differ in which spelling they read; Node reads either only when it is told to.
+    return {**named, **{name.lower(): each for name, each in named.items()}, **_NODE}
 
 
 def _stage(checkout: Path | Overlay, sources: _Sources) -> dict[str, object]:

@@ -19,12 +19,13 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from commandcenter.core.workspace import (
+    EGRESS_PORT,
     GATEWAY_PORT,
     Command,
     Completed,
@@ -326,6 +327,25 @@ class WorkspacesContract:
             second = await workspace.run("again", bash(_ask("two"), model_access=True))
 
         assert (first.stdout, second.stdout) == (b"ONE\n", b"TWO\n")
+
+    async def test_with_egress_its_proxy_answers_where_programs_look_for_one(
+        self, workspace: Workspace
+    ) -> None:
+        script = f'{_ask("hi", EGRESS_PORT)}; echo "$https_proxy $HTTP_PROXY $NO_PROXY"'
+        async with gateway(workspace, "egress.sock"):
+            without = await workspace.run("without", bash(script))
+            done = await workspace.run("with", replace(bash(script), egress=True))
+
+        proxy = f"http://127.0.0.1:{EGRESS_PORT}"
+        assert done.stdout.decode() == f"HI\n{proxy} {proxy} localhost,127.0.0.1,::1\n"
+        assert without.stdout.split() == []
+
+    async def test_with_egress_and_model_access_both_answer(self, workspace: Workspace) -> None:
+        command = bash(f"{_ask('one')}; {_ask('two', EGRESS_PORT)}", model_access=True)
+        async with gateway(workspace), gateway(workspace, "egress.sock"):
+            done = await workspace.run("ask", replace(command, egress=True))
+
+        assert done.stdout == b"ONE\nTWO\n"
 
     @pytest.mark.parametrize(
         ("script", "exit_code"), [("exit 7", 7), ("kill -15 $$", -15), ("exec nonesuch", 127)]
@@ -679,8 +699,8 @@ def victim(folder: Path) -> Iterator[Mapping[str, str]]:
 
 
 @asynccontextmanager
-async def gateway(workspace: Workspace) -> AsyncIterator[None]:
-    """Serve the workspace's gateway socket: every line is answered in capitals."""
+async def gateway(workspace: Workspace, name: str = "model.sock") -> AsyncIterator[None]:
+    """Serve one of the workspace's sockets: every line is answered in capitals."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write((await reader.readline()).upper())
@@ -690,7 +710,7 @@ async def gateway(workspace: Workspace) -> AsyncIterator[None]:
     folder = os.open(workspace.gateway, os.O_RDONLY | os.O_DIRECTORY)
     try:
         # The kernel takes 107 bytes at most for a socket's path.
-        path = Path(f"/proc/self/fd/{folder}/model.sock")
+        path = Path(f"/proc/self/fd/{folder}/{name}")
         path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(answer, path)
         path.chmod(0o666)
@@ -700,9 +720,9 @@ async def gateway(workspace: Workspace) -> AsyncIterator[None]:
         os.close(folder)
 
 
-def _ask(question: str) -> str:
-    port = f"/dev/tcp/127.0.0.1/{GATEWAY_PORT}"
-    return f"exec 3<>{port} && echo {question} >&3 && head -1 <&3"
+def _ask(question: str, port: int = GATEWAY_PORT) -> str:
+    address = f"/dev/tcp/127.0.0.1/{port}"
+    return f"exec 3<>{address} && echo {question} >&3 && head -1 <&3"
 
 
 def processes(mark: str) -> int:

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Lets a command reach the model gateway from a sandbox that has no network.
+"""Lets a command reach model gateway and egress proxy from a sandbox that has no network.
 
-    relay.py PORT SOCKET -- COMMAND...
+    relay.py PORT=SOCKET... -- COMMAND...
 
-Listens on 127.0.0.1:PORT, forwards each connection to the unix socket SOCKET, and runs COMMAND.
+Listens on each 127.0.0.1:PORT, forwards its connections to the unix socket SOCKET, and runs
+COMMAND.
 It passes TERM, INT and HUP on to COMMAND and ends with its exit code: 128 + n after signal n,
 127 when it cannot be started. Runs inside the sandbox with any Python 3.9 or newer; only the
 standard library, and no asyncio, which Debian's python3-minimal lacks.
@@ -23,15 +24,17 @@ PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 def main(argv: list[str]) -> None:
     """Relay until the command ends; never returns."""
-    port, path, _, *command = argv
-    listener = listen(int(port))
+    end = argv.index("--")
+    pairs = [pair.partition("=") for pair in argv[:end]]
+    listeners = [(listen(int(port)), path) for port, _, path in pairs]
     # Blocked until the command's process id is known, so that no signal is lost.
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
-    child = start(command)
+    child = start(argv[end + 1 :])
     for number in PASSED_ON:
         signal.signal(number, lambda received, _frame: pass_on(child, received))
     # The threads keep them blocked: only the main thread's wait is interrupted by a signal.
-    threading.Thread(target=serve, args=(listener, path), daemon=True).start()
+    for served in listeners:
+        threading.Thread(target=serve, args=served, daemon=True).start()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
@@ -79,15 +82,15 @@ def serve(listener: socket.socket, path: str) -> None:
 
 def forward(client: socket.socket, path: str) -> None:
     """Carry one connection's bytes both ways until both sides are done."""
-    with client, socket.socket(socket.AF_UNIX) as gateway:
+    with client, socket.socket(socket.AF_UNIX) as service:
         try:
-            gateway.connect(path)
+            service.connect(path)
         except OSError as error:
             complain(f"{path}: {error}")
             return
-        back = threading.Thread(target=pump, args=(gateway, client), daemon=True)
+        back = threading.Thread(target=pump, args=(service, client), daemon=True)
         back.start()
-        pump(client, gateway)
+        pump(client, service)
         back.join()
 
 
