@@ -8,9 +8,7 @@ through as it comes, and counts what each attempt uses.
 from __future__ import annotations
 
 import logging
-import os
 import re
-import socket as sockets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -24,6 +22,7 @@ from yarl import URL
 from commandcenter.core.agent import Usage
 from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken, authenticated
 from commandcenter.gateway.meter import AnswerMeter, Facts, Tally
+from commandcenter.gateway.sockets import bound
 
 SOCKET_NAME = "model.sock"
 BODY_BYTES_MAX = 64 * 2**20
@@ -96,7 +95,7 @@ class ModelGateway:
         )
         runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
-        await web.SockSite(runner, _bound(folder)).start()
+        await web.SockSite(runner, bound(folder, SOCKET_NAME)).start()
         self._runners[folder] = runner
         return folder / SOCKET_NAME
 
@@ -192,27 +191,6 @@ def _client() -> aiohttp.ClientSession:
         auto_decompress=False,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=600),
     )
-
-
-def _bound(folder: Path) -> sockets.socket:
-    """Return a socket bound to `folder/model.sock`, which everybody may connect to.
-
-    The folder guards it: a sandbox sees only what is mounted into it, under a user id of its own.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    listening = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM)
-    try:
-        # The kernel takes 108 bytes at most for a socket's path, and state folders are deep.
-        path = Path(f"/proc/self/fd/{descriptor}/{SOCKET_NAME}")
-        path.unlink(missing_ok=True)
-        listening.bind(str(path))
-        path.chmod(0o666)
-    except OSError:
-        listening.close()
-        raise
-    finally:
-        os.close(descriptor)
-    return listening
 
 
 def _refused(method: str, target: str) -> _Refused | None:
