@@ -34,6 +34,7 @@ from commandcenter.core.workspace import Workspaces
 from commandcenter.forges import repository_of
 from commandcenter.forges.github import GitHub
 from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken
+from commandcenter.gateway.egress import EgressProxy
 from commandcenter.gateway.model import ModelGateway
 from commandcenter.hub import HubRepository, create_hub
 from commandcenter.service import Service
@@ -141,6 +142,7 @@ class _Parts:
         self._database = database.Database(self._engine)
         self._vaults = Vaults(self._git, settings.data_dir, self._database)
         self._gateway = ModelGateway(_provider(settings))
+        self._proxy = EgressProxy(_now_ms)
         self._program = find_program(settings)
         self._token = _hub_token(settings)
         self._forges: dict[str, Forge] = {}
@@ -159,6 +161,8 @@ class _Parts:
             vaults=self._vaults,
             workspaces=self._workspaces,
             gateway=self._gateway,
+            proxy=self._proxy,
+            egress=settings.egress,
             forge=self.forge,
             slots=asyncio.Semaphore(settings.workers),
             checks=settings.checks,
@@ -166,7 +170,7 @@ class _Parts:
             logs=Logs(settings.data_dir / "logs"),
             plans=Plans(),
             base_url=url,
-            now_ms=lambda: time.time_ns() // 10**6,
+            now_ms=_now_ms,
             program=self._program,
             salvage_dir=settings.data_dir / "salvage",
             disk=disk_of(settings.data_dir),
@@ -231,9 +235,14 @@ class _Parts:
     async def aclose(self) -> None:
         for forge in self._forges.values():
             await forge.aclose()
+        await self._proxy.aclose()
         await self._gateway.aclose()
         self._vaults.close()
         self._engine.dispose()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 10**6
 
 
 def _provider(settings: Settings) -> Provider:

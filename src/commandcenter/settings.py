@@ -13,6 +13,7 @@ from typing import Any
 import platformdirs
 
 from commandcenter.core.agent import Limits, Profile
+from commandcenter.core.egress import Policy, policy
 from commandcenter.core.errors import InputError
 from commandcenter.core.workspace import Resources
 
@@ -113,6 +114,8 @@ class Settings:
     disk_free_min_bytes: int | None = None
     """Room that the data folder's disk must have for a new try; None: see `core.disk`."""
     keep: Keep = field(default_factory=Keep)
+    egress: Policy = field(default_factory=Policy)
+    """What commands may reach of the network, unless their profile has an egress of its own."""
     resources: Resources = field(default_factory=Resources)
     """What every command in a workspace, with all that it starts, may use of the machine."""
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -169,6 +172,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
     top = _Table(table, str(path))
     server, roles, limits = top.table("server"), top.table("roles"), top.table("limits")
     sandbox, forge, keep = top.table("sandbox"), top.table("forge"), top.table("keep")
+    egress = top.table("egress")
     defaults = Settings(data_dir=_default_data_dir(environ))
     settings = replace(
         defaults,
@@ -197,6 +201,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
         ),
         read_only=tuple(Path(item).expanduser() for item in sandbox.texts("read_only")),
         path=tuple(sandbox.texts("path")),
+        egress=_egress(egress),
         resources=_resources(sandbox, defaults.resources),
         forge=ForgeSettings(
             forge.choice("kind", FORGES),
@@ -204,9 +209,27 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
             forge.text("github_token_variable", defaults.forge.github_token_variable),
         ),
     )
-    for each in (server, roles, limits, sandbox, forge, keep, top):
+    for each in (server, roles, limits, sandbox, forge, keep, egress, top):
         each.refuse_unknown()
     return settings
+
+
+def _egress(egress: _Table) -> Policy:
+    try:
+        return policy(egress.texts("allow"), egress.mapping("addresses"))
+    except InputError as error:
+        raise InputError(f"{egress.where}: {error.message}", hint=error.hint) from error
+
+
+def _profile_egress(entry: _Table) -> tuple[str, ...] | None:
+    if not entry.has("egress"):
+        return None
+    words = tuple(entry.texts("egress"))
+    try:
+        policy(words, {})
+    except InputError as error:
+        raise InputError(f"{entry.where}: {error.message}", hint=error.hint) from error
+    return words
 
 
 def _resources(sandbox: _Table, defaults: Resources) -> Resources:
@@ -269,6 +292,7 @@ def _profiles(table: _Table, defaults: tuple[Profile, ...]) -> tuple[Profile, ..
             command=entry.text("command", before.command if before else ""),
             environment=dict(entry.mapping("environment")),
             programs=tuple(entry.texts("programs")),
+            egress=_profile_egress(entry),
             limits=Limits(
                 limits.number("timeout_s", plain.timeout_s),
                 limits.number("idle_s", plain.idle_s),

@@ -154,6 +154,7 @@ async def test_the_doctor_finds_what_is_there_and_what_is_missing(settings: Sett
     claude = findings["`claude`"]
     assert (claude.health, bool(claude.hint)) == (Health.DEGRADED, True)
     assert "nobody configured" in claude.detail
+    assert findings["network"].detail == "agents and checks reach nothing"
 
 
 @pytest.mark.parametrize(
@@ -173,6 +174,21 @@ async def test_an_agent_that_somebody_wants_is_missing_when_its_program_is(
     async with app.reading(load(environ, config=config)) as service:
         findings = {finding.name: finding for finding in await service.doctor()}
     assert findings["`claude`"].health is Health.MISSING
+
+
+async def test_the_doctor_names_the_hosts_that_may_be_reached(
+    settings: Settings, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[egress]\nallow = ["a.test", "*.b.test:8443", "forge"]\n'
+        '[profiles.closed]\nagent = "shell"\ncommand = "true"\negress = ["none"]\n'
+    )
+    async with app.reading(load(settings.environ, config=config)) as service:
+        findings = {finding.name: finding for finding in await service.doctor()}
+    detail = findings["network"].detail
+    assert "reach a.test, *.b.test:8443, github.com" in detail
+    assert "more hosts; profiles of their own egress: closed" in detail
 
 
 async def test_the_doctor_looks_at_every_profile_whatever_it_says(

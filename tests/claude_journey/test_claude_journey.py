@@ -105,7 +105,9 @@ def _installation(folder: Path, claude: Path, model_url: str) -> Installation:
     tools.mkdir(parents=True)
     (tools / "claude").symlink_to(claude)
     installation = Installation(folder)
-    installation.config.write_text(f'[providers.anthropic]\nbase_url = "{model_url}"\n')
+    installation.config.write_text(
+        f'[providers.anthropic]\nbase_url = "{model_url}"\n\n[egress]\nallow = ["forge"]\n'
+    )
     return installation
 
 
@@ -138,6 +140,8 @@ async def test_claude_code_lands_a_change_that_its_reviewer_sent_back_once(tmp_p
     ]
     assert await sample.read("greet.py") == "print('HELLO')"
     assert await sample.branches() == ("main",)
+    # It is told of the egress proxy, and asks it for nothing: not even for its model.
+    assert not [*installation.data_dir.rglob("*.egress.log")]
     keys = {request.headers.get("x-api-key") for request in model.requests if request.scenario}
     assert keys == {REAL_KEY}
     assert task["tokens"]["input"] >= 1000

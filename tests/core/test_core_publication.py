@@ -270,3 +270,23 @@ def test_no_text_ends_its_span_or_block(text: str) -> None:
     assert fenced == [f"{text}\n"]
     if line.strip():
         assert [span.strip() for span in code_spans(f"x {markdown.code(text)} y")] == [line.strip()]
+
+
+def test_the_body_names_what_was_refused_and_says_nothing_when_nothing_was() -> None:
+    refused = {"b.test:80": 2, "a.test:443": 1, "`<!-- x": 1}
+
+    text = proposal_body(PLAN, TASK, CHANGE, VERDICT, Usage(), run=RUN, number=1, refused=refused)
+
+    assert "### Refused connections" in text
+    assert "- `a.test:443`\n- `b.test:80`, 2 times\n" in text
+    assert "`<!-- x" in code_spans(text)
+    assert "Refused" not in body()
+
+
+def test_the_body_names_a_bounded_number_of_refused_hosts() -> None:
+    refused = {f"{n:03}.test:443": 1 for n in range(50)}
+
+    text = proposal_body(PLAN, TASK, CHANGE, VERDICT, Usage(), run=RUN, number=1, refused=refused)
+
+    assert text.count(".test:443") == 20
+    assert "- and 30 more" in text

@@ -81,6 +81,16 @@ ITEMS: dict[str, tuple[str, ...]] = {
     # Network
     "the orchestrator's port": ("net.loopback", "net.host_address"),
     "the internet and names": ("net.internet", "net.datagram"),
+    "hosts that are not allowed": (
+        *("test_what_the_policy_names_is_reached_and_nothing_else",),
+        *("test_an_address_is_no_name_in_whatever_spelling",),
+        *("test_what_only_looks_like_it_is_refused",),
+        *("test_a_request_with_a_trick_goes_nowhere_and_is_logged",),
+    ),
+    "names that lead inside": (
+        *("test_an_allowed_name_that_leads_inside_is_refused",),
+        *("test_a_name_that_leads_elsewhere_at_a_second_look_is_looked_up_once",),
+    ),
     "sockets with and without a place": (
         *("net.abstract_socket", "net.container_engine", "net.ssh_agent"),
     ),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from commandcenter.core.agent import Limits, Profile
+from commandcenter.core.egress import policy
 from commandcenter.core.errors import InputError
 from commandcenter.core.workspace import Resources
 from commandcenter.settings import (
@@ -48,6 +49,7 @@ command = "run-me"
 environment = { MOOD = "good" }
 programs = ["node"]
 limits = { timeout_s = 60, idle_s = 5.5, output_bytes = 1000, turns = 3 }
+egress = ["none"]
 
 [profiles.claude]
 model = "opus"
@@ -64,6 +66,12 @@ base_url = "http://127.0.0.1:9"
 base_url = "http://other"
 api_key_variable = "OTHER_KEY"
 token_variable = "OTHER_TOKEN"
+
+[egress]
+allow = ["forge", "*.example.org:8443"]
+
+[egress.addresses]
+"mirror.example.org" = "10.1.2.3"
 
 [sandbox]
 read_only = ["/opt/tools"]
@@ -98,6 +106,7 @@ def test_nothing_configured_is_fine() -> None:
     assert settings.forge == ForgeSettings("auto", "https://api.github.com", "GITHUB_TOKEN")
     assert (settings.checks, settings.read_only, settings.path) == ((), (), ())
     assert settings.resources == Resources(4 * 2**30, 8 * 2**30, None)
+    assert not settings.egress.allows
     assert settings.data_dir.is_absolute()
 
 
@@ -110,7 +119,12 @@ def test_every_key_is_read(loaded: Loader) -> None:
     assert settings.budget == Budget(5, 2, 9)
     strong = settings.profile("strong")
     assert strong == Profile(
-        "strong", "shell", "m", "run-me", {"MOOD": "good"}, ("node",), Limits(60.0, 5.5, 1000, 3)
+        *("strong", "shell", "m", "run-me", {"MOOD": "good"}, ("node",)),
+        Limits(60.0, 5.5, 1000, 3),
+        ("none",),
+    )
+    assert settings.egress == policy(
+        ["forge", "*.example.org:8443"], {"mirror.example.org": "10.1.2.3"}
     )
     assert settings.profile("claude") == Profile("claude", "claude", "opus")
     assert settings.checks == (ProjectCheck("lint", "ruff check {files}", "*.py", 30.0),)
@@ -180,6 +194,10 @@ def test_an_unknown_name_is_refused_with_a_guess(
         ("[profiles.a]\nprograms = [1]", "`programs` must be a list of strings"),
         ("[profiles.a]\nprograms = 'node'", "`programs` has the wrong type"),
         ("[profiles.a]\nenvironment = { A = 1 }", "`environment` must be a table of strings"),
+        ("[egress]\nallow = ['1.2.3.4']", "[egress]: `1.2.3.4` is no host that can be allowed"),
+        ("[egress]\nallow = ['none', 'a.b']", "[egress]: `none` cannot stand beside other hosts"),
+        ("[egress.addresses]\n'a.b' = 'c.d'", "[egress]: `a.b` cannot be at `c.d`"),
+        ("[profiles.a]\negress = ['*']", "[a]: `*` is no host that can be allowed"),
         ("[checks.a]\nfiles = '*'", "[a]: a check needs a `command`"),
         ("workers = ", "Invalid value"),
     ],

@@ -16,9 +16,10 @@ TESTS = Path(__file__).parents[1]
 WHERE_USERS_DIFFER = {
     "workspaces/test_local_contract.py": (
         "TestOverlay and (reached or power or own_places or fork_bomb or daemon or killed_one or "
-        "removes_everything or persist or gateway or git_starts or vault or gigabyte)"
+        "removes_everything or persist or gateway or egress or git_starts or vault or gigabyte)"
     ),
     "workspaces/test_local_limits.py": "(memory and watched) or locked or removed or nice",
+    "security/test_local_egress.py": "reached and not control",
     "security/test_local_attacks.py": "TestOverlay and (within or (on_what_is_shared and objects))",
 }
 # The interpreter may lie in a home that only root may enter. In a mount namespace of its own the

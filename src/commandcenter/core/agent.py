@@ -42,6 +42,8 @@ class Profile:
     programs: tuple[str, ...] = ()
     """Host programs that the agent needs besides its own, by name or path."""
     limits: Limits = field(default_factory=Limits)
+    egress: tuple[str, ...] | None = None
+    """Presets and hosts that it may reach, in place of the project's; None: the project's."""
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,10 @@ class Rule:
     port: int | None = None
     """None: `PORTS`."""
 
+    def __str__(self) -> str:
+        port = "" if self.port is None else f":{self.port}"
+        return f"{'*.' if self.below else ''}{self.host}{port}"
+
     def fits(self, host: str, port: int) -> bool:
         """Say whether it allows this."""
         named = host.endswith(f".{self.host}") if self.below else host == self.host

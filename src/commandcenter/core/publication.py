@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from commandcenter.core.agent import Usage
 from commandcenter.core.change import Change
@@ -13,6 +14,8 @@ from commandcenter.core.markdown import cell, code
 from commandcenter.core.plan import Plan, Task
 from commandcenter.core.workspace import WorkspaceKey
 
+HOSTS_MAX = 20
+"""How many refused hosts a pull request names."""
 _RESULT = "result"
 _REFUSED = (".lock", _RESULT)
 """Ends of names that git refuses, or that the branch of a run's result has."""
@@ -78,9 +81,20 @@ def merge_message(task: Task, number: int, branch: str) -> str:
 
 
 def proposal_body(
-    plan: Plan, task: Task, change: Change, verdict: Verdict, usage: Usage, *, run: str, number: int
+    plan: Plan,
+    task: Task,
+    change: Change,
+    verdict: Verdict,
+    usage: Usage,
+    *,
+    run: str,
+    number: int,
+    refused: Mapping[str, int] = MappingProxyType({}),
 ) -> str:
-    """Return the body of a task's pull request: what it is, what changed, what was checked."""
+    """Return the body of a task's pull request: what it is, what changed, what was checked.
+
+    `refused`: hosts that its commands were not allowed to reach, and how often they tried.
+    """
     parts = [
         _quoted(task),
         f"### Files changed\n\n{_files(change)}",
@@ -88,6 +102,8 @@ def proposal_body(
     ]
     if change.notes:
         parts.append("### Left out\n\n" + "\n".join(f"- {note}" for note in change.notes))
+    if refused:
+        parts.append(f"### Refused connections\n\n{_refused(refused)}")
     origin = f"Plan: {plan.title or plan.source.path or 'untitled'}, batch {task.batch}"
     parts.append(f"---\n{origin}. Run `{run}`, try {number}. {_cost(usage)}")
     return "\n\n".join(parts) + "\n"
@@ -103,6 +119,14 @@ def _files(change: Change) -> str:
     more = len(change.files) - len(shown)
     tail = [f"- and {more} more"] if more > 0 else []
     return "\n".join([*shown, *tail, "", f"+{change.insertions} -{change.deletions} lines"])
+
+
+def _refused(refused: Mapping[str, int]) -> str:
+    found = sorted(refused.items())
+    lines = [f"- {code(where)}{f', {n} times' if n > 1 else ''}" for where, n in found[:HOSTS_MAX]]
+    more = len(found) - len(lines)
+    tail = [f"- and {more} more"] if more > 0 else []
+    return "\n".join(["Not allowed by the egress policy:", "", *lines, *tail])
 
 
 def _checks(verdict: Verdict) -> str:

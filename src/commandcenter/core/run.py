@@ -338,7 +338,7 @@ class Log:
     name: str
     """Which command: `try-1`, `review-1`, `check-...`."""
     stream: str
-    """`stdout` or `stderr`."""
+    """`stdout`, `stderr`, or `egress`: the connections that it asked for, a line of JSON each."""
     path: Path
     size_bytes: int
 

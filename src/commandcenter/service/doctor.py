@@ -30,6 +30,8 @@ _HOLDS: Mapping[Hold, str] = MappingProxyType(
         Hold.NONE: "not limited",
     }
 )
+HOSTS_SHOWN = 6
+"""How many of the hosts that may be reached are named."""
 _MAKE_HARD = "run the service as root, or where it may make cgroups, so that the kernel keeps them"
 
 
@@ -84,6 +86,7 @@ class Doctor:
             *[await _guarded(f"mode {mode}", self._mode(mode)) for mode in self._workspaces],
             *[await _guarded(f"limits {mode}", self._limits(mode)) for mode in self._workspaces],
             *[self._wanted(profile) for profile in self._profiles()],
+            self._network(),
             self._disk(),
             await _guarded(DURABILITY, self._durability),
             _database(),
@@ -196,6 +199,15 @@ class Doctor:
     async def _durability(self) -> Finding:
         settings = self._settings
         return await durability(settings.data_dir, self._git, self._database, settings.environ)
+
+    def _network(self) -> Finding:
+        hosts = [str(rule) for rule in self._settings.egress.rules]
+        shown = ", ".join(hosts[:HOSTS_SHOWN])
+        more = f" and {len(hosts) - HOSTS_SHOWN} more hosts" if len(hosts) > HOSTS_SHOWN else ""
+        reached = f"{shown}{more}" if hosts else "nothing"
+        own = [profile.name for profile in self._settings.profiles if profile.egress is not None]
+        besides = f"; profiles of their own egress: {', '.join(own)}" if own else ""
+        return Finding("network", Health.OK, f"agents and checks reach {reached}{besides}")
 
     def _disk(self) -> Finding:
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)

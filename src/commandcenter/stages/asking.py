@@ -46,9 +46,12 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
     command = _command(equipment, job, agent, question)
     key = f"{job.run.id}/{job.task.id}/{job.attempt.number}/{question.prompt.role.value}"
     before = equipment.gateway.usage(key)
+    policy = equipment.egress_of(question.profile)
+    journal = equipment.logs.journal(job.run.id, job.task.id, job.attempt.number, question.name)
     async with (
         _slot(equipment, job, question.phase),
         equipment.gateway.socket(workspace.gateway, key=key),
+        equipment.proxy.socket(workspace.gateway, policy, journal),
         _live(equipment, job, agent, question.prompt.role) as live,
     ):
         completed = await workspace.run(question.name, command, on_line=live.line)
@@ -87,6 +90,7 @@ def _command(equipment: Equipment, job: Job, agent: Agent, question: Question) -
         command,
         files=files,
         programs=(*command.programs, *paths),
+        egress=equipment.egress_of(question.profile).allows,
         resources=equipment.resources,
     )
 

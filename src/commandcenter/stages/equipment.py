@@ -10,10 +10,13 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from commandcenter.core.agent import Profile
 from commandcenter.core.disk import Space, shortage, waiting_words
+from commandcenter.core.egress import Policy
 from commandcenter.core.forge import Forge
 from commandcenter.core.ledger import Kind
 from commandcenter.core.workspace import Resources, Workspaces
+from commandcenter.gateway.egress import EgressProxy
 from commandcenter.gateway.model import ModelGateway
 from commandcenter.settings import ProjectCheck
 from commandcenter.stages.logs import Logs
@@ -88,6 +91,9 @@ class Equipment:
     vaults: Vaults
     workspaces: Mapping[str, Workspaces]
     gateway: ModelGateway
+    proxy: EgressProxy
+    egress: Policy
+    """What commands in a workspace may reach of the network."""
     forge: Callable[[str, str], Forge]
     """Returns the forge that holds the pull requests of an upstream and target branch."""
     slots: asyncio.Semaphore
@@ -108,6 +114,10 @@ class Equipment:
     """Reads how much room the data folder has."""
     disk_free_min_bytes: int | None = None
     """Below this no new try begins; None: see `core.disk.floor_bytes`."""
+
+    def egress_of(self, profile: Profile) -> Policy:
+        """Return what the agent of this profile may reach of the network."""
+        return self.egress if profile.egress is None else self.egress.allowing(profile.egress)
 
     def shortage(self) -> str:
         """Return what a new try must wait for, in words; empty when there is room."""

@@ -58,6 +58,7 @@ def profile_to_json(profile: Profile) -> Record:
         "command": profile.command,
         "environment": dict(profile.environment),
         "programs": list(profile.programs),
+        "egress": None if profile.egress is None else list(profile.egress),
         "limits": asdict(profile.limits),
     }
 
@@ -67,7 +68,13 @@ def profile_from_json(record: Mapping[str, Any]) -> Profile:  # Any: JSON
     values = dict(record)
     limits = Limits(**values.pop("limits"))
     programs = tuple(values.pop("programs"))
-    return Profile(**values, limits=limits, programs=programs)
+    egress = values.pop("egress", None)  # older records have none
+    return Profile(
+        **values,
+        limits=limits,
+        programs=programs,
+        egress=None if egress is None else tuple(egress),
+    )
 
 
 @dataclass(frozen=True)

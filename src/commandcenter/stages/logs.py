@@ -6,13 +6,17 @@ import contextlib
 import errno
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 from urllib.parse import quote
 
+from commandcenter.core import egress
 from commandcenter.core.run import Log
 from commandcenter.core.workspace import Completed
 
 STREAMS = ("stdout", "stderr")
+EGRESS = "egress"
+"""The stream of what was decided about connections."""
 
 
 class Logs:
@@ -21,10 +25,26 @@ class Logs:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def keep(self, run: str, task: str, number: int, name: str, completed: Completed) -> None:
-        """Keep a finished command's output; linked where that can be, so that size is no matter."""
+    def journal(self, run: str, task: str, number: int, name: str) -> Path:
+        """Return where decisions about a command's connections are written as they are made."""
+        return self._folder(run, task, number) / f"{name}.{EGRESS}.log"
+
+    def refusals(self, run: str, task: str) -> Counter[str]:
+        """Return which connections of a task's commands were refused, and how often."""
+        found: Counter[str] = Counter()
+        for path in (self._root / run / _component(task)).glob(f"*/*.{EGRESS}.log"):
+            with path.open("rb") as lines:
+                found += egress.refusals(lines)
+        return found
+
+    def _folder(self, run: str, task: str, number: int) -> Path:
         folder = self._root / run / _component(task) / str(number)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+    def keep(self, run: str, task: str, number: int, name: str, completed: Completed) -> None:
+        """Keep a finished command's output; linked where that can be, so that size is no matter."""
+        folder = self._folder(run, task, number)
         for stream in STREAMS:
             fresh = folder / f".{name}.{stream}"
             fresh.unlink(missing_ok=True)

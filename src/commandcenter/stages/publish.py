@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 
 from sqlalchemy.orm import Session
@@ -50,7 +51,16 @@ async def propose(equipment: Equipment, run: str, task: str, number: int) -> Rec
             head_branch=branch,
             base_branch=job.run.landed_on,
             title=proposal_title(job.task),
-            body=proposal_body(job.plan, job.task, change, verdict, usage, run=run, number=number),
+            body=proposal_body(
+                job.plan,
+                job.task,
+                change,
+                verdict,
+                usage,
+                run=run,
+                number=number,
+                refused=await asyncio.to_thread(equipment.logs.refusals, run, task),
+            ),
         )
     except ForgeError:
         await _require_target(vault, job)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
 from itertools import filterfalse
 
 from sqlalchemy.orm import Session
 
+from commandcenter.core.egress import refused_words
 from commandcenter.core.errors import CommandCenterError, NotFound, WorldError
 from commandcenter.core.forge import ProposalState
 from commandcenter.core.ledger import Holding, Kind
@@ -35,8 +37,8 @@ log = logging.getLogger(__name__)
 async def settle(equipment: Equipment, run: str, task: str, number: int) -> Record:
     """Remove what an ended task leaves: branch, open pull request, workspaces, pin.
 
-    Its commits stay in the vault. Returns {problems}: what could not be removed and what was
-    kept, in sentences.
+    Its commits stay in the vault. Returns {problems}: what could not be removed, what was kept,
+    and which connections were refused, in sentences.
     """
     job = await load(equipment, run, task, number)
     vault = await equipment.vaults.open(job.run.upstream)
@@ -50,7 +52,13 @@ async def settle(equipment: Equipment, run: str, task: str, number: int) -> Reco
     problems += await _tried("the vault", equipment.vaults.tend(vault))
     left = await equipment.database.transact(ledger.of_task, run, task)
     kept = [told(holding) for holding in left if is_whole(holding)]
-    return {"problems": [*problems, *_left_alone(left), *kept]}
+    refused = await _refused(equipment, run, task)
+    return {"problems": [*problems, *_left_alone(left), *kept, *refused]}
+
+
+async def _refused(equipment: Equipment, run: str, task: str) -> list[str]:
+    words = refused_words(await asyncio.to_thread(equipment.logs.refusals, run, task))
+    return [f"connections were refused to {words}; see: commandcenter logs {run}"] if words else []
 
 
 async def halt(equipment: Equipment, run: str, task: str) -> None:

@@ -114,10 +114,13 @@ async def _run(
     command = Command(
         ("/bin/sh", "-c", check.command),
         timeout_s=check.timeout_s,
+        egress=equipment.egress.allows,
         resources=equipment.resources,
     )
     async with opened as workspace:
-        completed = await workspace.run("check", command)
+        journal = equipment.logs.journal(job.run.id, job.task.id, job.attempt.number, purpose)
+        async with equipment.proxy.socket(workspace.gateway, equipment.egress, journal):
+            completed = await workspace.run("check", command)
         if completed.ended is Ended.LOST:
             raise WorkspaceError(f"The check `{check.name}` was killed from outside.")
         digest = await asyncio.to_thread(_digest, completed.log)
