@@ -396,3 +396,78 @@ def test_secrets_are_in_no_representation() -> None:
 def test_a_base_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(InputError):
         Provider("anthropic", url, None)
+
+
+BUSY = {
+    "name": "busy",
+    "match": {"prompt": "TASK:busy"},
+    "turns": [
+        {"text": "At last.", "fault": {"status": 429, "times": 1, "headers": {"retry-after": "60"}}}
+    ],
+}
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1_800_000_000_000
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+@asynccontextmanager
+async def parking(folder: Path, clock: Clock, url: str) -> AsyncIterator[tuple[ModelGateway, Path]]:
+    provider = Provider("anthropic", url, KEY)
+    gateway = ModelGateway(provider, now_ms=clock, record=folder / "parked.json")
+    async with aclosing(gateway), gateway.socket(folder, key="a") as path:
+        yield gateway, path
+
+
+async def test_a_provider_that_is_busy_is_left_alone_until_it_says(tmp_path: Path) -> None:
+    clock = Clock()
+    async with ModelServer([BUSY]) as server, parking(tmp_path, clock, server.url) as (on, path):
+        free = on.parked()
+        answer = await post(path, asking("TASK:busy"))
+        parked, words = on.parked(), on.parked_words()
+        clock.now_ms += 60_000
+
+        assert free is None
+        assert answer.status == 429
+        assert parked is not None
+        assert "anthropic (429, rate limit) until" in words
+        assert on.parked() is None
+
+
+async def test_who_waits_for_a_busy_provider_goes_on_when_another_is_answered(
+    tmp_path: Path,
+) -> None:
+    clock = Clock()
+    async with ModelServer([BUSY]) as server, parking(tmp_path, clock, server.url) as (on, path):
+        await post(path, asking("TASK:busy"))
+        waiting = asyncio.create_task(on.available())
+        clock.now_ms += 1000
+        answer = await post(path, asking("TASK:busy"))
+
+        assert answer.status == 200
+        async with asyncio.timeout(30):
+            await waiting
+
+
+async def test_that_a_provider_is_left_alone_survives_a_restart(tmp_path: Path) -> None:
+    clock = Clock()
+    async with ModelServer([BUSY]) as server:
+        async with parking(tmp_path, clock, server.url) as (first, path):
+            await post(path, asking("TASK:busy"))
+            before = first.parked()
+        async with parking(tmp_path, clock, server.url) as (second, _):
+            assert before is not None
+            assert second.parked() == before
+
+
+async def test_a_record_that_cannot_be_read_parks_nobody(tmp_path: Path) -> None:
+    (tmp_path / "parked.json").write_text('{"schema": 1, "providers": {"anthropic": {"x": 1}}}')
+
+    async with parking(tmp_path, Clock(), "http://127.0.0.1:9") as (gateway, _):
+        assert gateway.parked() is None

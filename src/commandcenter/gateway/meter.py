@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -30,10 +31,7 @@ class Facts:
 
 def noted(facts: Facts, status: int, retry_after: str | None) -> Facts:
     """Return the facts with one more answer in them."""
-    try:
-        retry_after_s = float(retry_after) if retry_after else None
-    except ValueError:  # the HTTP-date form, which no model provider is known to send
-        retry_after_s = None
+    retry_after_s = seconds(retry_after)
     return Facts(
         rate_limited=facts.rate_limited + (status == 429),
         overloaded=facts.overloaded + (status >= 500),
@@ -41,6 +39,15 @@ def noted(facts: Facts, status: int, retry_after: str | None) -> Facts:
         retry_after_s=facts.retry_after_s if retry_after_s is None else retry_after_s,
         last_status=status,
     )
+
+
+def seconds(retry_after: str | None) -> float | None:
+    """Return how long a Retry-After header says to wait; None when it does not say."""
+    try:
+        told = float(retry_after) if retry_after else math.nan
+    except ValueError:  # the HTTP-date form, which no model provider is known to send
+        return None
+    return told if math.isfinite(told) and told >= 0 else None
 
 
 def added(total: Usage, answer: Usage) -> Usage:

@@ -7,11 +7,15 @@ through as it comes, and counts what each attempt uses.
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
+import os
 import re
+import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +24,16 @@ from aiohttp import web
 from yarl import URL
 
 from commandcenter.core.agent import Usage
+from commandcenter.core.parking import Parked, after_answer, from_record, to_record
 from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken, authenticated
-from commandcenter.gateway.meter import AnswerMeter, Facts, Tally
+from commandcenter.gateway.meter import AnswerMeter, Facts, Tally, seconds
 from commandcenter.gateway.sockets import bound
 
 SOCKET_NAME = "model.sock"
 BODY_BYTES_MAX = 64 * 2**20
 RETRY_AFTER_MAX_S = 60
+LOOK_S = 1.0
+"""How often a pause is looked at whose end may have come by a clock that was set."""
 
 _MESSAGES = "/v1/messages"
 _POSTS = frozenset({_MESSAGES, f"{_MESSAGES}/count_tokens"})
@@ -61,8 +68,23 @@ class _Refused:
 class ModelGateway:
     """Serves one unix socket an attempt, all in front of one provider. End it with `aclose`."""
 
-    def __init__(self, provider: Provider) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 10**6,
+        record: Path | None = None,
+    ) -> None:
+        """Serve agents of this provider.
+
+        `record`: the file in which it is kept, over a restart, until when the provider is left
+        alone.
+        """
         self._provider = provider
+        self._now_ms = now_ms
+        self._record = record
+        self._parked = _recorded(record).get(provider.name)
+        self._answered = asyncio.Event()
         self._client: aiohttp.ClientSession | None = None
         self._runners: dict[Path, web.ServerRunner] = {}
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
@@ -113,6 +135,25 @@ class ModelGateway:
         """Return what the provider answered to this attempt so far."""
         return self._tallies[key].facts if key in self._tallies else Facts()
 
+    def parked(self) -> Parked | None:
+        """Return until when the provider wants to be left alone, if it does."""
+        holds = self._parked is not None and self._parked.holds(self._now_ms())
+        return self._parked if holds else None
+
+    def parked_words(self) -> str:
+        """Return what is waited for while the provider is left alone; empty when it is not."""
+        parked = self.parked()
+        return parked.words(self._provider.name) if parked else ""
+
+    async def available(self) -> None:
+        """Wait for as long as the provider is left alone."""
+        while (parked := self.parked()) is not None:
+            left_s = (parked.until_ms - self._now_ms()) / 1000
+            self._answered.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(max(left_s, 0.0), LOOK_S)):
+                    await self._answered.wait()
+
     async def aclose(self) -> None:
         """Stop serving all sockets and leave the provider's connections."""
         for folder in tuple(self._runners):
@@ -142,6 +183,7 @@ class ModelGateway:
         headers = authenticated(_passed_in(request.headers), credential)
         # Passed on as it comes: held here, a few of the largest would be all our memory.
         content = request.content if request.content_length else None
+        asked_ms = self._now_ms()
         try:
             upstream = await self._client.request(
                 request.method, url, data=content, headers=headers, allow_redirects=False
@@ -151,7 +193,9 @@ class ModelGateway:
             _log.warning("The model provider cannot be reached: %s %s", type(error).__name__, key)
             return _error(_unreachable(self._provider, error))
         async with upstream:
-            self._note(key, upstream.status, upstream.headers.get("retry-after"))
+            wait = upstream.headers.get("retry-after")
+            self._note(key, upstream.status, wait)
+            self._park(upstream.status, wait, asked_ms)
             return await self._relay(key, request, upstream)
 
     async def _relay(
@@ -179,8 +223,37 @@ class ModelGateway:
                 self._tallies[key] = self._tallies[key].with_usage(meter.usage())
         return answer
 
+    def _park(self, status: int, retry_after: str | None, asked_ms: int) -> None:
+        """Draw the conclusion for all agents from one answer of the provider."""
+        before, now_ms = self._parked, self._now_ms()
+        told_s = seconds(retry_after)
+        self._parked = after_answer(before, status, told_s, asked_ms=asked_ms, now_ms=now_ms)
+        if self._parked != before:
+            self._answered.set()
+            self._keep()
+
+    def _keep(self) -> None:
+        if self._record is None:
+            return
+        parked = {self._provider.name: self._parked} if self._parked else {}
+        fresh = self._record.with_suffix(".new")
+        try:
+            # Not synced: what a power cut loses of it is said again by the next answer.
+            fresh.write_text(json.dumps(to_record(parked)))
+            os.replace(fresh, self._record)
+        except OSError as error:
+            _log.warning("Until when the provider is left alone cannot be kept: %s", error)
+
     def _note(self, key: str, status: int, retry_after: str | None = None) -> None:
         self._tallies[key] = self._tallies[key].with_answer(status, retry_after)
+
+
+def _recorded(record: Path | None) -> dict[str, Parked]:
+    try:
+        return from_record(json.loads(record.read_bytes())) if record else {}
+    except (OSError, ValueError, TypeError, AttributeError, LookupError):
+        # Missing, or not ours to read: the provider says it again.
+        return {}
 
 
 def _client() -> aiohttp.ClientSession:

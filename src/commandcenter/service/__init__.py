@@ -27,6 +27,7 @@ from commandcenter.core.errors import (
     worlds,
 )
 from commandcenter.core.ledger import Entry, Fact, Kind
+from commandcenter.core.parking import WAITS_FOR_MODEL
 from commandcenter.core.plan import (
     SIZE_BYTES_MAX,
     Done,
@@ -315,7 +316,12 @@ class Service:
         if self._flow is None:
             return ()
         recorded = "A disk is full: what was done waits to be recorded in the database."
-        return (*((recorded,) if self._database.is_short_of_room() else ()), *self._flow.stalls())
+        parked = self._equipment.gateway.parked_words()
+        return (
+            *((recorded,) if self._database.is_short_of_room() else ()),
+            *((f"No agent begins now: work waits for {parked}.",) if parked else ()),
+            *self._flow.stalls(),
+        )
 
     def _tasks(self, session: Session, record: RunRecord) -> tuple[TaskStatus, ...]:
         tasks = tuple(self._told(task) for task in views.tasks(session, record.id))
@@ -328,11 +334,14 @@ class Service:
         )
 
     def _told(self, task: TaskStatus) -> TaskStatus:
-        """Return a status with what is true only now: our address, and the room on the disk."""
+        """Return a status with what is true only now: our address, room, the provider's pause."""
         if task.proposal_url.startswith("/"):
             task = replace(task, proposal_url=self._full(task.proposal_url))
         if task.waiting_for == WAITS_FOR_DISK:
             task = replace(task, waiting_for=self._equipment.disk_words())
+        elif task.waiting_for == WAITS_FOR_MODEL:
+            words = self._equipment.gateway.parked_words() or WAITS_FOR_MODEL
+            task = replace(task, waiting_for=words)
         return task
 
     async def ended(self, execution_id: str) -> bool:

@@ -12,10 +12,21 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from commandcenter import plugins
-from commandcenter.core.agent import Agent, AgentEvent, Profile, Prompt, Report, Role, Usage
+from commandcenter.core.agent import (
+    Agent,
+    AgentEvent,
+    Outcome,
+    Profile,
+    Prompt,
+    Report,
+    Role,
+    Usage,
+)
 from commandcenter.core.errors import WorkspaceError
+from commandcenter.core.parking import WAITS_FOR_MODEL
 from commandcenter.core.run import Event, EventKind, Phase, State
 from commandcenter.core.workspace import Command, Workspace
+from commandcenter.gateway.meter import Facts
 from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Job, enter
 from commandcenter.store import facts, views
@@ -25,6 +36,8 @@ EVENTS_PER_FLUSH = 25
 LINES_PER_FLUSH = 4_000
 EVENTS_PER_TRY = 4_000
 TEXT_MAX = 600
+GAVE_UP = ("exit", "no_result", "api", "timeout", "idle")
+"""How runs fail that wait in vain for their model."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +58,11 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
     agent = plugins.agent(question.profile.agent)
     command = _command(equipment, job, agent, question)
     key = f"{job.run.id}/{job.task.id}/{job.attempt.number}/{question.prompt.role.value}"
-    before = equipment.gateway.usage(key)
+    before, told = equipment.gateway.usage(key), equipment.gateway.facts(key)
     policy = equipment.egress_of(question.profile)
     journal = equipment.logs.journal(job.run.id, job.task.id, job.attempt.number, question.name)
     async with (
-        _slot(equipment, job, question.phase),
+        _slot(equipment, job, question.phase, begun=_has_begun(job, workspace, question)),
         equipment.gateway.socket(workspace.gateway, key=key),
         equipment.proxy.socket(workspace.gateway, policy, journal),
         _live(equipment, job, agent, question.prompt.role) as live,
@@ -58,7 +71,8 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
     # Asked when the socket is closed: an answer that was cut off is counted as its handler ends.
     metered = _difference(equipment.gateway.usage(key), before)
     equipment.logs.keep(job.run.id, job.task.id, job.attempt.number, question.name, completed)
-    report = agent.report(completed, workspace.result("result.json"))
+    claimed = agent.report(completed, workspace.result("result.json"))
+    report = _excused(claimed, told, equipment.gateway.facts(key))
     return replace(report, usage=_merged(report.usage, metered), problem=completed.problem)
 
 
@@ -95,13 +109,39 @@ def _command(equipment: Equipment, job: Job, agent: Agent, question: Question) -
     )
 
 
+def _has_begun(job: Job, workspace: Workspace, question: Question) -> bool:
+    """Say whether an earlier life of the service began this: then it only goes on."""
+    return not workspace.pristine and job.status.phase is question.phase
+
+
 @contextlib.asynccontextmanager
-async def _slot(equipment: Equipment, job: Job, phase: Phase) -> AsyncIterator[None]:
-    if equipment.slots.locked():
-        await enter(equipment, job, Phase.WAITING, "a free worker")
-    async with equipment.slots:
-        await enter(equipment, job, phase)
-        yield
+async def _slot(
+    equipment: Equipment, job: Job, phase: Phase, *, begun: bool
+) -> AsyncIterator[None]:
+    """Have a worker, and a provider that takes questions, before an agent begins."""
+    while True:
+        if not begun and equipment.gateway.parked():
+            await enter(equipment, job, Phase.WAITING, WAITS_FOR_MODEL)
+            await equipment.gateway.available()
+        if equipment.slots.locked():
+            await enter(equipment, job, Phase.WAITING, "a free worker")
+        async with equipment.slots:
+            # Asked once more: it may have been a long wait for the worker.
+            if begun or not equipment.gateway.parked():
+                await enter(equipment, job, phase)
+                yield
+                return
+
+
+def _excused(report: Report, before: Facts, after: Facts) -> Report:
+    """Return the report; who gave up when the provider last refused to answer did not fail."""
+    if report.outcome is not Outcome.FAILED or report.reason not in GAVE_UP:
+        return report
+    if after.last_status == 429 and after.rate_limited > before.rate_limited:
+        return replace(report, outcome=Outcome.TRY_AGAIN, reason="rate_limit")
+    if after.last_status >= 500 and after.overloaded > before.overloaded:
+        return replace(report, outcome=Outcome.TRY_AGAIN, reason="overloaded")
+    return report
 
 
 def _difference(after: Usage, before: Usage) -> Usage:
