@@ -142,7 +142,10 @@ class _Parts:
         self._database = database.Database(self._engine)
         self._vaults = Vaults(self._git, settings.data_dir, self._database)
         self._gateway = ModelGateway(
-            _provider(settings), now_ms=_now_ms, record=settings.data_dir / "parked.json"
+            _provider(settings),
+            prices=settings.prices,
+            now_ms=_now_ms,
+            record=settings.data_dir / "parked.json",
         )
         self._proxy = EgressProxy(_now_ms)
         self._program = find_program(settings)

@@ -15,6 +15,7 @@ import platformdirs
 from commandcenter.core.agent import Limits, Profile
 from commandcenter.core.egress import Policy, policy
 from commandcenter.core.errors import InputError
+from commandcenter.core.prices import Price
 from commandcenter.core.workspace import Resources
 
 PORT_MAX = 65_535
@@ -104,6 +105,8 @@ class Settings:
             "CLAUDE_CODE_OAUTH_TOKEN",
         ),
     )
+    prices: tuple[Price, ...] = ()
+    """What models cost; the first that fits counts. Of others, what the agent says."""
     forge: ForgeSettings = field(default_factory=ForgeSettings)
     read_only: tuple[Path, ...] = ()
     """Host folders that every workspace sees read-only, at the same place."""
@@ -201,6 +204,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
         ),
         read_only=tuple(Path(item).expanduser() for item in sandbox.texts("read_only")),
         path=tuple(sandbox.texts("path")),
+        prices=_prices(top.table("prices")),
         egress=_egress(egress),
         resources=_resources(sandbox, defaults.resources),
         forge=ForgeSettings(
@@ -212,6 +216,26 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
     for each in (server, roles, limits, sandbox, forge, keep, egress, top):
         each.refuse_unknown()
     return settings
+
+
+def _prices(table: _Table) -> tuple[Price, ...]:
+    found = []
+    for model in table.names():
+        entry = table.table(model)
+        for needed in ("input", "output"):
+            if not entry.has(needed):
+                raise InputError(f"{entry.where}: a price needs `{needed}`.")
+        input_usd = entry.number("input", 1.0)
+        price = Price(
+            model,
+            input_usd,
+            entry.number("output", 1.0),
+            entry.number("cache_read", input_usd),
+            entry.number("cache_write", input_usd),
+        )
+        entry.refuse_unknown()
+        found.append(price)
+    return tuple(found)
 
 
 def _egress(egress: _Table) -> Policy:

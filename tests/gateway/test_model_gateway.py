@@ -17,6 +17,7 @@ import pytest
 
 from commandcenter.core.agent import Usage
 from commandcenter.core.errors import InputError
+from commandcenter.core.prices import Price
 from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken
 from commandcenter.gateway.model import BODY_BYTES_MAX, ModelGateway
 from commandcenter.testing.model_server import ModelServer
@@ -471,3 +472,23 @@ async def test_a_record_that_cannot_be_read_parks_nobody(tmp_path: Path) -> None
 
     async with parking(tmp_path, Clock(), "http://127.0.0.1:9") as (gateway, _):
         assert gateway.parked() is None
+
+
+async def test_what_the_answers_cost_is_counted_by_the_table_and_else_unknown(
+    tmp_path: Path,
+) -> None:
+    table = (Price("priced*", input=3, output=15, cache_read=0.3, cache_write=3.75),)
+    priced, other = ({**asking("TASK:hello"), "model": name} for name in ("priced-1", "other"))
+    async with ModelServer([HELLO]) as server:
+        gateway = ModelGateway(Provider("anthropic", server.url, KEY), prices=table)
+        async with aclosing(gateway), gateway.socket(tmp_path, key="a") as path:
+            await post(path, priced)
+            once = gateway.usage("a")
+            await post(path, {**priced, "stream": True})
+            twice = gateway.usage("a")
+            await post(path, other)
+            mixed = gateway.usage("a")
+
+    assert once.cost_usd == pytest.approx((1000 * 3 + 50 * 15) / 1_000_000)
+    assert twice.cost_usd == pytest.approx(2 * (1000 * 3 + 50 * 15) / 1_000_000)
+    assert mixed.cost_usd is None

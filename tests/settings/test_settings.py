@@ -10,6 +10,7 @@ import pytest
 from commandcenter.core.agent import Limits, Profile
 from commandcenter.core.egress import policy
 from commandcenter.core.errors import InputError
+from commandcenter.core.prices import Price
 from commandcenter.core.workspace import Resources
 from commandcenter.settings import (
     Budget,
@@ -67,6 +68,11 @@ base_url = "http://other"
 api_key_variable = "OTHER_KEY"
 token_variable = "OTHER_TOKEN"
 
+[prices."claude-sonnet-*"]
+input = 3
+output = 15.0
+cache_read = 0.3
+
 [egress]
 allow = ["forge", "*.example.org:8443"]
 
@@ -123,6 +129,7 @@ def test_every_key_is_read(loaded: Loader) -> None:
         Limits(60.0, 5.5, 1000, 3),
         ("none",),
     )
+    assert settings.prices == (Price("claude-sonnet-*", 3.0, 15.0, 0.3, 3.0),)
     assert settings.egress == policy(
         ["forge", "*.example.org:8443"], {"mirror.example.org": "10.1.2.3"}
     )
@@ -194,6 +201,8 @@ def test_an_unknown_name_is_refused_with_a_guess(
         ("[profiles.a]\nprograms = [1]", "`programs` must be a list of strings"),
         ("[profiles.a]\nprograms = 'node'", "`programs` has the wrong type"),
         ("[profiles.a]\nenvironment = { A = 1 }", "`environment` must be a table of strings"),
+        ("[prices.m]\ninput = 1", "[m]: a price needs `output`"),
+        ("[prices.m]\ninput = -1\noutput = 1", "`input` must be more than 0"),
         ("[egress]\nallow = ['1.2.3.4']", "[egress]: `1.2.3.4` is no host that can be allowed"),
         ("[egress]\nallow = ['none', 'a.b']", "[egress]: `none` cannot stand beside other hosts"),
         ("[egress.addresses]\n'a.b' = 'c.d'", "[egress]: `a.b` cannot be at `c.d`"),

@@ -144,7 +144,8 @@ def _used(tasks: Sequence[TaskAnswer]) -> Iterator[str]:
     answered = sum(task.tokens.output for task in tasks)
     if asked or answered:
         cost = sum(task.cost_usd for task in tasks)
-        yield f"Used: {asked:,} tokens in, {answered:,} out, ${cost:.2f}"
+        known = f"${cost:.2f}" if cost else "cost unknown"
+        yield f"Used: {asked:,} tokens in, {answered:,} out, {known}"
 
 
 def _unverified(tasks: Sequence[TaskAnswer]) -> Iterator[str]:

@@ -121,6 +121,8 @@ class Report:
     usage: Usage = field(default_factory=Usage)
     problem: str = ""
     """Which limit it broke, in a sentence; not the agent's word, but `Completed.problem`."""
+    session_cost_usd: float = 0.0
+    """What the agent says that the whole conversation has cost."""
 
 
 class Agent(Protocol):

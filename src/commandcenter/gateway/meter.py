@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from commandcenter.core import prices
 from commandcenter.core.agent import Usage
+from commandcenter.core.prices import Price, Tokens
 
 _LINE_BYTES_MAX = 2**20
 _BODY_BYTES_MAX = 16 * 2**20
@@ -51,8 +53,10 @@ def seconds(retry_after: str | None) -> float | None:
 
 
 def added(total: Usage, answer: Usage) -> Usage:
-    """Return the sum of two usages. The gateway knows no prices, so it counts no cost."""
+    """Return the sum of two usages; its cost is unknown when one of them is."""
+    cost = prices.added(total.cost_usd, answer.cost_usd) if total.requests else answer.cost_usd
     return Usage(
+        cost_usd=cost,
         input_tokens=total.input_tokens + answer.input_tokens,
         output_tokens=total.output_tokens + answer.output_tokens,
         cached_tokens=total.cached_tokens + answer.cached_tokens,
@@ -68,6 +72,7 @@ class AnswerMeter:
         self._rest = bytearray()
         self._skipping = False
         self._counts: dict[str, int] = {}
+        self._model = ""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes."""
@@ -83,18 +88,23 @@ class AnswerMeter:
             self._skipping = False
         self._keep(rest)
 
-    def usage(self) -> Usage:
-        """Return what has been reported so far, as one request."""
+    def usage(self, table: Sequence[Price] = ()) -> Usage:
+        """Return what has been reported so far, as one request, with its cost by this table."""
         if not self._events and self._rest:
             self._take(_json(bytes(self._rest)))
         counts = self._counts
-        cached = counts.get("cache_read_input_tokens", 0)
-        fresh = counts.get("input_tokens", 0) + counts.get("cache_creation_input_tokens", 0)
+        tokens = Tokens(
+            counts.get("input_tokens", 0),
+            counts.get("output_tokens", 0),
+            counts.get("cache_read_input_tokens", 0),
+            counts.get("cache_creation_input_tokens", 0),
+        )
         return Usage(
-            input_tokens=fresh + cached,
-            output_tokens=counts.get("output_tokens", 0),
-            cached_tokens=cached,
+            input_tokens=tokens.input + tokens.cache_read + tokens.cache_write,
+            output_tokens=tokens.output,
+            cached_tokens=tokens.cache_read,
             requests=1,
+            cost_usd=prices.cost_usd(table, self._model, tokens),
         )
 
     def _keep(self, part: bytes) -> None:
@@ -113,6 +123,8 @@ class AnswerMeter:
 
     def _take(self, holder: Mapping[str, Any]) -> None:
         """Take the counts over the earlier ones: each event's are totals of the answer."""
+        if isinstance(model := holder.get("model"), str):
+            self._model = model
         usage = holder.get("usage")
         if isinstance(usage, dict):
             self._counts.update({key: n for key, n in usage.items() if type(n) is int and n >= 0})

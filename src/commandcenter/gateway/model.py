@@ -14,7 +14,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from yarl import URL
 
 from commandcenter.core.agent import Usage
 from commandcenter.core.parking import Parked, after_answer, from_record, to_record
+from commandcenter.core.prices import Price
 from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken, authenticated
 from commandcenter.gateway.meter import AnswerMeter, Facts, Tally, seconds
 from commandcenter.gateway.sockets import bound
@@ -72,6 +73,7 @@ class ModelGateway:
         self,
         provider: Provider,
         *,
+        prices: Sequence[Price] = (),
         now_ms: Callable[[], int] = lambda: time.time_ns() // 10**6,
         record: Path | None = None,
     ) -> None:
@@ -81,6 +83,7 @@ class ModelGateway:
         alone.
         """
         self._provider = provider
+        self._prices = prices
         self._now_ms = now_ms
         self._record = record
         self._parked = _recorded(record).get(provider.name)
@@ -220,7 +223,7 @@ class ModelGateway:
                 request.transport.abort()
         finally:
             if request.path == _MESSAGES and upstream.ok:
-                self._tallies[key] = self._tallies[key].with_usage(meter.usage())
+                self._tallies[key] = self._tallies[key].with_usage(meter.usage(self._prices))
         return answer
 
     def _park(self, status: int, retry_after: str | None, asked_ms: int) -> None:

@@ -73,7 +73,13 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
     equipment.logs.keep(job.run.id, job.task.id, job.attempt.number, question.name, completed)
     claimed = agent.report(completed, workspace.result("result.json"))
     report = _excused(claimed, told, equipment.gateway.facts(key))
-    return replace(report, usage=_merged(report.usage, metered), problem=completed.problem)
+    said_before = job.attempt.session_cost_usd if question.prompt.role is Role.WORK else 0.0
+    return replace(
+        report,
+        usage=_merged(report.usage, metered, said_before),
+        problem=completed.problem,
+        session_cost_usd=report.usage.cost_usd or 0.0,
+    )
 
 
 def _command(equipment: Equipment, job: Job, agent: Agent, question: Question) -> Command:
@@ -150,14 +156,23 @@ def _difference(after: Usage, before: Usage) -> Usage:
         after.output_tokens - before.output_tokens,
         after.cached_tokens - before.cached_tokens,
         after.requests - before.requests,
+        after.cost_usd if before.cost_usd is None else _since(after.cost_usd, before.cost_usd),
     )
 
 
-def _merged(claimed: Usage, metered: Usage) -> Usage:
+def _merged(claimed: Usage, metered: Usage, said_before: float) -> Usage:
     """Prefer what the gateway counted; the agent's own numbers stand in for what passed it by."""
+    claimed = replace(claimed, cost_usd=_since(claimed.cost_usd, said_before))
     if metered.requests == 0:
         return claimed
-    return replace(metered, cost_usd=claimed.cost_usd)
+    return metered if metered.cost_usd is not None else replace(metered, cost_usd=claimed.cost_usd)
+
+
+def _since(cost: float | None, before: float) -> float | None:
+    """Return what this run cost: newer CLIs report a resumed conversation's whole cost."""
+    if cost is None:
+        return None
+    return cost - before if cost >= before else cost
 
 
 class _Live:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from functools import reduce
 
 from sqlalchemy.orm import Session
 
@@ -19,6 +20,7 @@ from commandcenter.core.errors import (
 )
 from commandcenter.core.forge import ProposalState, Review, StatusState
 from commandcenter.core.ledger import Standing, standing
+from commandcenter.core.prices import added
 from commandcenter.core.prompt import DIFF_MAX, review_prompt
 from commandcenter.core.publication import branch_name, proposal_body, proposal_title
 from commandcenter.core.run import EventKind, Phase
@@ -146,14 +148,14 @@ async def review(equipment: Equipment, run: str, task: str, number: int) -> Reco
 
 
 def _reviewed(record: Record, usages: tuple[Usage, ...]) -> Record:
-    costs = [usage.cost_usd for usage in usages if usage.cost_usd is not None]
+    costs = [usage.cost_usd for usage in usages]
     return {
         "problem": "",
         "summary": "",
         **record,
         "input_tokens": sum(usage.input_tokens for usage in usages),
         "output_tokens": sum(usage.output_tokens for usage in usages),
-        "cost_usd": sum(costs) if costs else None,
+        "cost_usd": reduce(added, costs) if costs else None,
     }
 
 

@@ -174,7 +174,7 @@ async def _capture(
         **record,
         "head": change.head,
         "tree": change.tree,
-        "session_cost_usd": report.usage.cost_usd or 0.0,
+        "session_cost_usd": report.session_cost_usd,
         "captured": _captured(job, change, report),
     }
 
@@ -194,14 +194,7 @@ def _captured(job: Job, change: Change, report: Report) -> Record:
         "output_tokens": usage.output_tokens,
         "cached_tokens": usage.cached_tokens,
         "requests": usage.requests,
-        "cost_usd": _cost(usage.cost_usd, job.attempt.session_cost_usd),
+        "cost_usd": usage.cost_usd,
         "turns": report.turns,
         "claim": report.text[-2000:],
     }
-
-
-def _cost(claimed: float | None, before: float) -> float | None:
-    """Return what this try cost: newer CLIs report a resumed conversation's whole cost."""
-    if claimed is None:
-        return None
-    return claimed - before if claimed >= before else claimed
