@@ -317,6 +317,7 @@ def _profiles(table: _Table, defaults: tuple[Profile, ...]) -> tuple[Profile, ..
             environment=dict(entry.mapping("environment")),
             programs=tuple(entry.texts("programs")),
             egress=_profile_egress(entry),
+            models=tuple(entry.texts("models")),
             limits=Limits(
                 limits.number("timeout_s", plain.timeout_s),
                 limits.number("idle_s", plain.idle_s),

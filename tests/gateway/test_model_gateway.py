@@ -20,6 +20,7 @@ from commandcenter.core.errors import InputError
 from commandcenter.core.prices import Price
 from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken
 from commandcenter.gateway.model import BODY_BYTES_MAX, ModelGateway
+from commandcenter.gateway.pinning import problem
 from commandcenter.testing.model_server import ModelServer
 
 SECRET = "sk-real-and-secret"
@@ -492,3 +493,36 @@ async def test_what_the_answers_cost_is_counted_by_the_table_and_else_unknown(
     assert once.cost_usd == pytest.approx((1000 * 3 + 50 * 15) / 1_000_000)
     assert twice.cost_usd == pytest.approx(2 * (1000 * 3 + 50 * 15) / 1_000_000)
     assert mixed.cost_usd is None
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "words"),
+    [
+        ({"model": "big-1"}, {}, "the model big-1 is not one of them"),
+        ({"model": ["small-1"]}, {}, "names no model"),
+        ({}, {}, "names no model"),
+        (["small-1"], {}, "names no model"),
+        ({"model": "small-1"}, {"content_encoding": "gzip"}, "encoding gzip"),
+    ],
+)
+async def test_a_model_that_the_profile_may_not_use_is_refused(
+    tmp_path: Path, body: object, headers: dict[str, str], words: str
+) -> None:
+    async with ModelServer([HELLO]) as server, aclosing(gateway_to(server)) as gateway:
+        async with gateway.socket(tmp_path, key="a", models=["small-*", "tiny"]) as path:
+            refused = await post(path, body, **headers)
+            passed = await post(path, {**asking("TASK:hello"), "model": "small-1"})
+            tiny = await post(path, {**asking("TASK:hello"), "model": "tiny"})
+
+        assert refused.status == 400
+        assert refused.headers["x-should-retry"] == "false"
+        assert "small-*, tiny" in refused.json["error"]["message"]
+        assert words in refused.json["error"]["message"]
+        assert (passed.status, tiny.status) == (200, 200)
+        assert [json.loads(each.body)["model"] for each in server.requests] == ["small-1", "tiny"]
+
+
+def test_a_request_that_names_two_models_is_not_passed_on() -> None:
+    body = b'{"model": "small-1", "messages": [], "model": "big-1"}'
+
+    assert problem(body, "", ["*"]) == "the request cannot be read"

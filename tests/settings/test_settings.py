@@ -51,6 +51,7 @@ environment = { MOOD = "good" }
 programs = ["node"]
 limits = { timeout_s = 60, idle_s = 5.5, output_bytes = 1000, turns = 3 }
 egress = ["none"]
+models = ["m", "m-*"]
 
 [profiles.claude]
 model = "opus"
@@ -128,6 +129,7 @@ def test_every_key_is_read(loaded: Loader) -> None:
         *("strong", "shell", "m", "run-me", {"MOOD": "good"}, ("node",)),
         Limits(60.0, 5.5, 1000, 3),
         ("none",),
+        ("m", "m-*"),
     )
     assert settings.prices == (Price("claude-sonnet-*", 3.0, 15.0, 0.3, 3.0),)
     assert settings.egress == policy(

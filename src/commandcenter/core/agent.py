@@ -44,6 +44,8 @@ class Profile:
     limits: Limits = field(default_factory=Limits)
     egress: tuple[str, ...] | None = None
     """Presets and hosts that it may reach, in place of the project's; None: the project's."""
+    models: tuple[str, ...] = ()
+    """Globs over the models that the gateway passes on; none is any."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from yarl import URL
 from commandcenter.core.agent import Usage
 from commandcenter.core.parking import Parked, after_answer, from_record, to_record
 from commandcenter.core.prices import Price
+from commandcenter.gateway import pinning
 from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken, authenticated
 from commandcenter.gateway.meter import AnswerMeter, Facts, Tally, seconds
 from commandcenter.gateway.sockets import bound
@@ -93,26 +94,29 @@ class ModelGateway:
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
 
     @asynccontextmanager
-    async def socket(self, folder: Path, *, key: str) -> AsyncIterator[Path]:
+    async def socket(
+        self, folder: Path, *, key: str, models: Sequence[str] = ()
+    ) -> AsyncIterator[Path]:
         """Serve `folder/model.sock` for the attempt `key`; give its path."""
-        path = await self.open(folder, key=key)
+        path = await self.open(folder, key=key, models=models)
         try:
             yield path
         finally:
             await self.close(folder)
 
-    async def open(self, folder: Path, *, key: str) -> Path:
+    async def open(self, folder: Path, *, key: str, models: Sequence[str] = ()) -> Path:
         """Serve `folder/model.sock` for the attempt `key` until `close`; return its path.
 
         A socket that an earlier process left there is replaced. What is counted for a key adds
-        up over all sockets that were opened with it.
+        up over all sockets that were opened with it. `models` are globs over what may be asked
+        for; none is any.
         """
         await self.close(folder)
         if self._client is None:
             self._client = _client()
 
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
-            return await self._answer(key, request)
+            return await self._answer(key, request, models)
 
         # Without cancellation an answer nobody waits for would run on, and be paid for.
         server = web.Server(
@@ -165,7 +169,9 @@ class ModelGateway:
             await self._client.close()
             self._client = None
 
-    async def _answer(self, key: str, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(
+        self, key: str, request: web.BaseRequest, models: Sequence[str]
+    ) -> web.StreamResponse:
         if request.method == "HEAD" and request.raw_path == "/":
             return web.Response()
         if refused := _refused(request.method, request.raw_path):
@@ -176,16 +182,27 @@ class ModelGateway:
             return _error(_no_credential(self._provider.name))
         if unbounded := _unbounded(request):
             return _error(unbounded)
-        return await self._forward(key, request, credential)
+        # Passed on as it comes: held here, a few of the largest would be all our memory.
+        content: aiohttp.StreamReader | bytes | None = (
+            request.content if request.content_length else None
+        )
+        if models and request.method == "POST":
+            content = await request.content.read()
+            encoding = request.headers.get("content-encoding", "")
+            if problem := pinning.problem(content, encoding, models):
+                return _error(_pinned(models, problem))
+        return await self._forward(key, request, credential, content)
 
     async def _forward(
-        self, key: str, request: web.BaseRequest, credential: ApiKey | SubscriptionToken
+        self,
+        key: str,
+        request: web.BaseRequest,
+        credential: ApiKey | SubscriptionToken,
+        content: aiohttp.StreamReader | bytes | None,
     ) -> web.StreamResponse:
         assert self._client is not None
         url = URL(self._provider.base_url.rstrip("/") + request.raw_path, encoded=True)
         headers = authenticated(_passed_in(request.headers), credential)
-        # Passed on as it comes: held here, a few of the largest would be all our memory.
-        content = request.content if request.content_length else None
         asked_ms = self._now_ms()
         try:
             upstream = await self._client.request(
@@ -289,6 +306,14 @@ def _no_credential(provider: str) -> _Refused:
         f"CommandCenter holds no credential for the model provider `{provider}`. Set "
         "ANTHROPIC_API_KEY, or CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`), in the "
         "environment of the service.",
+    )
+
+
+def _pinned(models: Sequence[str], problem: str) -> _Refused:
+    allowed = ", ".join(models)
+    # Not 403: agents would take that for a matter of the credential.
+    return _Refused(
+        400, f"This profile may use these models only: {allowed}. CommandCenter: {problem}."
     )
 
 

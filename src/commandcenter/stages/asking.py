@@ -63,7 +63,7 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
     journal = equipment.logs.journal(job.run.id, job.task.id, job.attempt.number, question.name)
     async with (
         _slot(equipment, job, question.phase, begun=_has_begun(job, workspace, question)),
-        equipment.gateway.socket(workspace.gateway, key=key),
+        equipment.gateway.socket(workspace.gateway, key=key, models=question.profile.models),
         equipment.proxy.socket(workspace.gateway, policy, journal),
         _live(equipment, job, agent, question.prompt.role) as live,
     ):

@@ -59,6 +59,7 @@ def profile_to_json(profile: Profile) -> Record:
         "environment": dict(profile.environment),
         "programs": list(profile.programs),
         "egress": None if profile.egress is None else list(profile.egress),
+        "models": list(profile.models),
         "limits": asdict(profile.limits),
     }
 
@@ -68,12 +69,14 @@ def profile_from_json(record: Mapping[str, Any]) -> Profile:  # Any: JSON
     values = dict(record)
     limits = Limits(**values.pop("limits"))
     programs = tuple(values.pop("programs"))
-    egress = values.pop("egress", None)  # older records have none
+    # Older records have neither.
+    egress, models = values.pop("egress", None), values.pop("models", ())
     return Profile(
         **values,
         limits=limits,
         programs=programs,
         egress=None if egress is None else tuple(egress),
+        models=tuple(models),
     )
 
 
