@@ -29,6 +29,7 @@ DATA: dict[EventKind, dict[str, Any]] = {
     EventKind.TASK_STARTED: {},
     EventKind.TASK_PHASE: {"phase": "working", "waiting_for": ""},
     EventKind.TASK_CAPTURED: CAPTURED,
+    EventKind.TASK_USED: {"profile": "claude", **USAGE},
     EventKind.TASK_CHECKED: {"judgement": "passed", "receipts": RECEIPTS},
     EventKind.TASK_PROPOSED: {"number": 7, "url": "/7"},
     EventKind.TASK_REVIEWED: {"decision": "approve", **USAGE},
@@ -79,6 +80,12 @@ def test_a_task_that_lands_tells_its_story() -> None:
     assert (status.proposal, status.proposal_url, status.review) == (7, "/7", "approve")
     assert (status.input_tokens, status.output_tokens, status.cost_usd) == (20, 4, 1.0)
     assert (status.started_ms, status.ended_ms) == (1, 7)
+
+
+def test_what_a_run_used_that_left_no_result_counts_as_well() -> None:
+    status = after(EventKind.TASK_STARTED, EventKind.TASK_USED, EventKind.TASK_CAPTURED)
+
+    assert (status.input_tokens, status.output_tokens, status.cost_usd) == (20, 4, 1.0)
 
 
 def test_usage_that_no_one_knows_costs_nothing() -> None:

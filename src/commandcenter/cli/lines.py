@@ -71,6 +71,9 @@ def _words(event: EventAnswer) -> str:
             return _phase(data)
         case EventKind.TASK_CAPTURED:
             return "its work was recorded"
+        case EventKind.TASK_USED:
+            asked, answered = data.get("input_tokens", 0), data.get("output_tokens", 0)
+            return f"a run that left no result used {asked:,} tokens in, {answered:,} out"
         case EventKind.TASK_CHECKED:
             return _checked(data)
         case EventKind.TASK_PROPOSED:

@@ -70,6 +70,7 @@ class EventKind(StrEnum):
     TASK_STARTED = "task.started"
     TASK_PHASE = "task.phase"
     TASK_CAPTURED = "task.captured"
+    TASK_USED = "task.used"
     TASK_CHECKED = "task.checked"
     TASK_PROPOSED = "task.proposed"
     TASK_REVIEWED = "task.reviewed"
@@ -167,6 +168,13 @@ def fold(status: TaskStatus, event: Event) -> TaskStatus:
                 branch=data["branch"],
                 head=data["head"],
                 tree=data["tree"],
+                input_tokens=status.input_tokens + data["input_tokens"],
+                output_tokens=status.output_tokens + data["output_tokens"],
+                cost_usd=status.cost_usd + (data["cost_usd"] or 0.0),
+            )
+        case EventKind.TASK_USED:
+            return replace(
+                status,
                 input_tokens=status.input_tokens + data["input_tokens"],
                 output_tokens=status.output_tokens + data["output_tokens"],
                 cost_usd=status.cost_usd + (data["cost_usd"] or 0.0),

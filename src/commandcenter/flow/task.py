@@ -64,6 +64,9 @@ class _TaskFlow:
             self._transitions.update(session, key, session_cost_usd=cost)
             captured = self._transitions.event(key, EventKind.TASK_CAPTURED, record["captured"])
             facts.append(session, captured)
+        elif (used := record.get("used")) and used["requests"]:
+            # What a run used that left no result was paid for as well.
+            facts.append(session, self._transitions.event(key, EventKind.TASK_USED, used))
         if self._transitions.cancel_if_requested(session, key):
             return
         worked = Worked(

@@ -131,7 +131,7 @@ async def review(equipment: Equipment, run: str, task: str, number: int) -> Reco
     job = await load(equipment, run, task, number)
     profile = job.options.review
     if profile is None:
-        return _reviewed({"decision": "none", "summary": "no reviewer is configured"}, ())
+        return _reviewed({"decision": "none", "summary": "no reviewer is configured"}, "", ())
     vault = await equipment.vaults.open(job.run.upstream)
     key = job.workspace(f"review-{number}")
     await holdings.note(equipment, [holdings.workspace(job, key)])
@@ -140,19 +140,20 @@ async def review(equipment: Equipment, run: str, task: str, number: int) -> Reco
         found, reports = await _verdict(equipment, vault, job, workspace)
     usages = tuple(report.usage for report in reports)
     if isinstance(found, InvalidVerdict):
-        return _reviewed({"decision": "invalid", "problem": found.problem}, usages)
+        return _reviewed({"decision": "invalid", "problem": found.problem}, profile.name, usages)
     published = await equipment.forge(job.run.upstream, job.run.target).review(
         job.status.proposal, found
     )
-    return _reviewed({**found.to_json(), "published": published}, usages)
+    return _reviewed({**found.to_json(), "published": published}, profile.name, usages)
 
 
-def _reviewed(record: Record, usages: tuple[Usage, ...]) -> Record:
+def _reviewed(record: Record, profile: str, usages: tuple[Usage, ...]) -> Record:
     costs = [usage.cost_usd for usage in usages]
     return {
         "problem": "",
         "summary": "",
         **record,
+        "profile": profile,
         "input_tokens": sum(usage.input_tokens for usage in usages),
         "output_tokens": sum(usage.output_tokens for usage in usages),
         "cost_usd": reduce(added, costs) if costs else None,

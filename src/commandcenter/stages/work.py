@@ -163,6 +163,7 @@ async def _capture(
         "problem": report.problem,
         "refused": False,
         "session": report.session,
+        "used": _used(job, report),
     }
     if report.outcome in (Outcome.STOPPED, Outcome.TRY_AGAIN):
         return record
@@ -180,7 +181,6 @@ async def _capture(
 
 
 def _captured(job: Job, change: Change, report: Report) -> Record:
-    usage = report.usage
     return {
         "branch": branch_name(job.run.id, job.task),
         "base": change.base,
@@ -190,11 +190,19 @@ def _captured(job: Job, change: Change, report: Report) -> Record:
         "insertions": change.insertions,
         "deletions": change.deletions,
         "notes": list(change.notes),
+        **_used(job, report),
+        "turns": report.turns,
+        "claim": report.text[-2000:],
+    }
+
+
+def _used(job: Job, report: Report) -> Record:
+    usage = report.usage
+    return {
+        "profile": job.options.work.name,
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
         "cached_tokens": usage.cached_tokens,
         "requests": usage.requests,
         "cost_usd": usage.cost_usd,
-        "turns": report.turns,
-        "claim": report.text[-2000:],
     }
