@@ -40,7 +40,7 @@ class Lab:
         tip = await vault.fetch("main")
         for name in ("1", "2"):
             change = await captured(vault, tip, name, self.folder / f"tree-{name}")
-            await vault.publish(f"work/{name}", change.head, None)
+            await vault.publish(f"tries/{name}", change.head, None)
             self.refs[task_ref("run", name, 1)] = change.head
         tip = await landed(vault, "main", tip, self.refs[CAPTURE])
         await vault.fetch("main")
@@ -223,7 +223,7 @@ async def test_a_capture_that_nobody_else_has_is_named_as_lost_and_the_rest_goes
     vault = await lab.open()
     alone = await captured(vault, lab.refs["refs/upstream/heads/main"], "4", lab.folder / "tree-4")
     vault.close()
-    for name in ("refs/heads/work/1", "refs/heads/work/2"):
+    for name in ("refs/heads/tries/1", "refs/heads/tries/2"):
         await lab.sample.ask("update-ref", "-d", name)
     indexes_without_their_pack(lab.path)
     known = {task_ref("run", "4", 1): alone.head, CAPTURE: lab.refs[CAPTURE]}

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from commandcenter.testing.desk import Desk, Service
 from commandcenter.testing.judge import judge_stopped
+from commandcenter.testing.package_site import package_site
 from commandcenter.testing.scene import Installation, batch, plan, task
 from commandcenter.testing.scripted_agent import SCRIPTED_AGENT
 
@@ -24,28 +22,11 @@ print(urllib.request.urlopen(sys.argv[1], timeout=60).read().decode())
 """
 
 
-class Registry(BaseHTTPRequestHandler):
-    """A registry that has one package."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"PACKAGE")
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def registry() -> Iterator[int]:
     """The port of a registry on this machine."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Registry)
-    serving = threading.Thread(target=server.serve_forever)
-    serving.start()
-    yield server.server_port
-    server.shutdown()
-    serving.join()
-    server.server_close()
+    with package_site() as port:
+        yield port
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +42,6 @@ def service(tmp_path_factory: pytest.TempPathFactory, registry: int) -> Iterator
     with Service(installation) as service:
         yield service
     assert asyncio.run(judge_stopped(installation)) == ()
-
-
-@pytest.fixture
-def desk(service: Service, tmp_path: Path) -> Desk:
-    """A desk at the service that may reach the registry."""
-    return Desk(service.url, service.installation, tmp_path)
 
 
 async def body_of(desk: Desk, task: Any) -> str:

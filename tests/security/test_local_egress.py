@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from commandcenter.core.workspace import Command, Workspace
 from commandcenter.gateway.egress import EgressProxy
 from commandcenter.system import process
 from commandcenter.system.git import Git
+from commandcenter.testing.package_site import package_site
 from commandcenter.testing.workspaces import example_vault, opened
 from commandcenter.workspaces.local import Local
 
@@ -70,28 +69,11 @@ print(json.dumps({name: outcome(*probes[name]) for name in wanted}))
 """
 
 
-class Site(BaseHTTPRequestHandler):
-    """A server that gives the same package to everybody."""
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"PACKAGE")
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def site() -> Iterator[int]:
     """The port of a server on this machine's loopback."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
-    serving = threading.Thread(target=server.serve_forever)
-    serving.start()
-    yield server.server_port
-    server.shutdown()
-    serving.join()
-    server.server_close()
+    with package_site() as port:
+        yield port
 
 
 class Names(asyncio.DatagramProtocol):

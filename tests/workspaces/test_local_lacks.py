@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from commandcenter.core.workspace import HOME, WORK
 from commandcenter.system.git import Git
 from commandcenter.workspaces.local import Local
 
@@ -38,7 +39,8 @@ def test_a_program_in_a_shared_folder_is_not_lacking(tmp_path: Path, mine: Path)
 
 
 def test_what_may_be_in_the_checkout_is_not_lacking(tmp_path: Path) -> None:
-    local = Local(tmp_path / "state", Git(), extra_path=("/work/bin",))
+    local = Local(tmp_path / "state", Git(), extra_path=(f"{WORK}/bin",))
 
-    for name in ("my-agent", "./my-agent", "bin/my-agent", "/work/my-agent", "/home/agent/x"):
+    inside = (f"{WORK}/my-agent", f"{HOME}/my-agent")
+    for name in ("my-agent", "./my-agent", "bin/my-agent", *inside):
         assert not local.lacks(name)

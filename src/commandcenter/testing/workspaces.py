@@ -25,8 +25,11 @@ from pathlib import Path
 import pytest
 
 from commandcenter.core.workspace import (
+    CHANNEL,
     EGRESS_PORT,
     GATEWAY_PORT,
+    HOME,
+    WORK,
     Command,
     Completed,
     Ended,
@@ -402,7 +405,7 @@ class WorkspacesContract:
         assert (ends.ended, ends.exit_code) == (Ended.MEMORY_LIMIT, None)
         assert "256 MiB" in ends.problem
 
-    @pytest.mark.parametrize("place", ["/work", "/work/.git", "/home/agent", "/cc"])
+    @pytest.mark.parametrize("place", [WORK, f"{WORK}/.git", HOME, CHANNEL])
     async def test_too_much_disk_is_its_own_end_wherever_it_is_written(
         self, workspace: Workspace, tmp_path: Path, place: str
     ) -> None:
