@@ -269,21 +269,21 @@ async def test_a_vault_that_cannot_be_mended_says_so_and_the_next_one_is_sound(l
     vault.close()
 
 
-async def test_locks_on_our_branches_upstream_go_after_a_reboot_and_nobody_elses(lab: Lab) -> None:
+async def test_locks_that_went_down_with_the_machine_are_removed_upstream(lab: Lab) -> None:
     heads = lab.sample.git_dir / "refs/heads"
-    ours = heads / "commandcenter/run/1-title.lock"
-    others = (heads / "commandcenter/another/1-title.lock", heads / "theirs.lock")
-    for lock in (ours, *others):
+    dead = (heads / "main.lock", heads / "commandcenter/run/1.lock", heads / "theirs.lock")
+    held = heads / "held.lock"
+    for lock in (*dead, held):
         lock.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()
+    for lock in dead:
+        os.utime(lock, (0, 0))
 
-    vault = await lab.open()
-    before = ours.exists()
-    vault.close()
+    (await lab.open()).close()
+    before = [lock.exists() for lock in dead]
     lab.path.with_name("lock").write_text(f"1 {uuid.uuid4()}")
-    vault = await lab.open()
-    vault.close()
+    (await lab.open()).close()
 
-    assert before
-    assert not ours.exists()
-    assert all(lock.exists() for lock in others)
+    assert all(before)
+    assert not any(lock.exists() for lock in dead)
+    assert held.exists()

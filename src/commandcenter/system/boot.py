@@ -13,6 +13,12 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+def booted_s() -> float:
+    """Return when this machine was started, in seconds since 1970."""
+    lines = Path("/proc/stat").read_text().splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith("btime ")))
+
+
 def noted_boot(folder: Path) -> str:
     """Return the start of the machine that is noted in a folder; empty when none is."""
     try:

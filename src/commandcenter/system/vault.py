@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import hashlib
 import logging
+import math
 import os
 import re
 import select
@@ -24,9 +25,8 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from commandcenter.core.errors import CaptureRefused, GitError, InputError
-from commandcenter.core.publication import landing_branch
 from commandcenter.system import durable, mending
-from commandcenter.system.boot import boot_id
+from commandcenter.system.boot import boot_id, booted_s
 from commandcenter.system.git import Git, GitResult
 from commandcenter.system.repository import Repository, advertised, inspect_repository
 
@@ -221,7 +221,7 @@ class Vault:
             if not vault.path.exists():
                 await vault._create()
             if lock.unsynced:
-                await vault._unlock_branches()
+                await vault._unlock_upstream()
             _sign(lock.descriptor, boot_id())
         except BaseException:
             os.close(lock.descriptor)
@@ -692,20 +692,18 @@ class Vault:
         self._place = Path(found.text)
         return self._place
 
-    async def _unlock_branches(self) -> None:
-        """Remove the locks on our runs' branches that went down with the machine, upstream.
+    async def _unlock_upstream(self) -> None:
+        """Remove the locks in an upstream on this machine that went down with the machine.
 
-        Nobody else pushes there, and no push of ours is at work.
+        Git never does, and nobody could land there any more. One that is older than this start of
+        the machine is nobody's, whoever made it.
         """
         try:
             place = await self._upstream_place()
         except GitError:
             return
-        if place is None:
-            return
-        for run in {ref.split("/")[3] for ref in await self._refs("refs/cc")}:
-            branches = (place / "refs/heads" / landing_branch(run)).parent
-            await asyncio.to_thread(_remove, list(branches.rglob("*.lock")))
+        if place is not None:
+            await asyncio.to_thread(_remove_locks, place, before_s=booted_s())
 
     async def _advance(self, branch: str, old: str, new: str) -> GitResult | GitError:
         """Push to a branch that may be checked out; then its files are on the disk, too."""
@@ -990,13 +988,12 @@ def _locks(repository: Path) -> Iterator[Path]:
         yield from (repository / folder).rglob("*.lock")
 
 
-def _remove_locks(repository: Path) -> None:
-    _remove(list(_locks(repository)))
-
-
-def _remove(files: Iterable[Path]) -> None:
-    for file in files:
-        file.unlink(missing_ok=True)
+def _remove_locks(repository: Path, *, before_s: float = math.inf) -> None:
+    """Remove the locks that were made before a time, in seconds since 1970."""
+    for lock in list(_locks(repository)):
+        with contextlib.suppress(FileNotFoundError):
+            if lock.lstat().st_mtime < before_s:
+                lock.unlink()
 
 
 def _end_orphans(repository: Path) -> None:

@@ -165,11 +165,16 @@ def kill_users(folder: Path) -> None:
 
 
 def _reboot(folder: Path) -> None:
-    """Make what was noted of this start of the machine a note of an earlier one."""
+    """Make what was noted of this start of the machine a note of an earlier one.
+
+    What git locked is older than this start, too.
+    """
     now, before = boot_id().encode(), str(uuid.uuid4()).encode()
     for place, _, files in os.walk(os.fsencode(folder)):
         for name in files:
             path = Path(os.fsdecode(os.path.join(place, name)))
+            if path.suffix == ".lock":
+                os.utime(path, (0, 0), follow_symlinks=False)
             if path.is_file() and now in (content := path.read_bytes()[:_NOTE_BYTES]):
                 path.write_bytes(content.replace(now, before))
 
