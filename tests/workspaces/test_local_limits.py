@@ -13,7 +13,8 @@ from commandcenter.core.workspace import Command, Completed, Ended, Hold, Resour
 from commandcenter.system import controllers, footprint, process, sandbox, watch
 from commandcenter.system.git import Git
 from commandcenter.testing.workspaces import Example, example_vault, opened, sh
-from commandcenter.workspaces.local import Local, LocalWorkspace
+from commandcenter.workspaces.folders import FolderWorkspace
+from commandcenter.workspaces.local import Local
 
 MIB = 2**20
 ROOM = Resources(memory_bytes=256 * MIB, disk_bytes=64 * MIB)
@@ -48,7 +49,7 @@ def with_groups(tmp_path: Path) -> Local:
 
 
 @pytest.fixture
-async def workspace(local: Local, example: Example) -> AsyncIterator[LocalWorkspace]:
+async def workspace(local: Local, example: Example) -> AsyncIterator[FolderWorkspace]:
     async with local.open(
         WorkspaceKey("run", "task", 1), vault=example.vault, commit=example.commit
     ) as workspace:
@@ -66,14 +67,14 @@ def within(script: str, room: Resources = ROOM) -> Command:
 # Memory
 
 
-async def test_the_memory_of_all_processes_counts_together(workspace: LocalWorkspace) -> None:
+async def test_the_memory_of_all_processes_counts_together(workspace: FolderWorkspace) -> None:
     done = await workspace.run("parts", python(IN_PARTS + "    time.sleep(60)\ntime.sleep(60)"))
 
     assert (done.ended, done.exit_code) == (Ended.MEMORY_LIMIT, None)
     assert "256 MiB" in done.problem
 
 
-async def test_memory_that_processes_share_counts_once(workspace: LocalWorkspace) -> None:
+async def test_memory_that_processes_share_counts_once(workspace: FolderWorkspace) -> None:
     done = await workspace.run("shared", python(SHARING + "import time; time.sleep(1.5)"))
 
     assert (done.ended, done.exit_code) == (Ended.EXITED, 0)
@@ -223,7 +224,7 @@ def test_measuring_counts_blocks_and_follows_no_link(tmp_path: Path) -> None:
 # CPU
 
 
-async def test_a_command_lets_others_go_first(workspace: LocalWorkspace) -> None:
+async def test_a_command_lets_others_go_first(workspace: FolderWorkspace) -> None:
     done = await workspace.run("nice", within("cut -d' ' -f19 /proc/self/stat"))
 
     assert int(done.stdout) == os.nice(0) + sandbox.NICE
@@ -236,7 +237,7 @@ async def test_a_command_gets_no_more_processors_than_it_may_have(
     half = replace(ROOM, cpus=0.5)
     spin = "echo go; i=0; while [ ! -e /cc/stop ]; do i=$((i+1)); done"
     async with opened(with_groups, example) as workspace:
-        assert isinstance(workspace, LocalWorkspace)
+        assert isinstance(workspace, FolderWorkspace)
         running = await begun(workspace, within(spin, half))
         while not throttled(groups(with_groups, "cpu")):  # noqa: ASYNC110 - the kernel tells no one
             await asyncio.sleep(0.02)
@@ -262,14 +263,14 @@ def groups(local: Local, controller: str = "memory") -> list[Path]:
     return list(parent.glob(f"commandcenter.{local._owner}.*.long"))
 
 
-async def begun(workspace: LocalWorkspace, command: Command) -> "asyncio.Future[Completed]":
+async def begun(workspace: FolderWorkspace, command: Command) -> "asyncio.Future[Completed]":
     heard = asyncio.Event()
     running = asyncio.ensure_future(workspace.run("long", command, on_line=lambda _: heard.set()))
     await heard.wait()
     return running
 
 
-async def killed_shim(local: Local, workspace: LocalWorkspace) -> Completed:
+async def killed_shim(local: Local, workspace: FolderWorkspace) -> Completed:
     """Kill what looks after a run that has a group, as nothing but kill -9 can."""
     running = await begun(workspace, within("echo go; sleep 60"))
     (lock,) = local._root.glob("ws/*/runs/long/lock")
@@ -282,7 +283,7 @@ async def test_a_group_holds_the_command_and_is_gone_at_its_end(
     with_groups: Local, example: Example
 ) -> None:
     async with opened(with_groups, example) as workspace:
-        assert isinstance(workspace, LocalWorkspace)
+        assert isinstance(workspace, FolderWorkspace)
         running = await begun(workspace, within("echo go; until [ -e /cc/go ]; do sleep 0.1; done"))
         (group,) = groups(with_groups)
         inside = (group / "cgroup.procs").read_text().split()
@@ -300,7 +301,7 @@ async def test_a_group_that_a_killed_shim_left_is_empty_and_the_next_sweep_remov
     with_groups: Local, example: Example
 ) -> None:
     async with opened(with_groups, example, keep=True) as workspace:
-        assert isinstance(workspace, LocalWorkspace)
+        assert isinstance(workspace, FolderWorkspace)
         done = await killed_shim(with_groups, workspace)
     (left,) = groups(with_groups)
     inside = (left / "cgroup.procs").read_text()
@@ -316,7 +317,7 @@ async def test_the_same_run_starts_again_in_a_fresh_group(
     with_groups: Local, example: Example
 ) -> None:
     async with opened(with_groups, example) as workspace:
-        assert isinstance(workspace, LocalWorkspace)
+        assert isinstance(workspace, FolderWorkspace)
         await killed_shim(with_groups, workspace)
         again = await workspace.run("long", within("echo again"))
 
@@ -329,7 +330,7 @@ async def test_removing_a_workspace_removes_the_groups_that_killed_shims_left_th
     with_groups: Local, example: Example
 ) -> None:
     async with opened(with_groups, example) as workspace:
-        assert isinstance(workspace, LocalWorkspace)
+        assert isinstance(workspace, FolderWorkspace)
         await killed_shim(with_groups, workspace)
 
     assert groups(with_groups) == []
@@ -340,7 +341,7 @@ async def test_a_sweep_leaves_the_group_of_a_run_that_lives(
     with_groups: Local, example: Example
 ) -> None:
     async with opened(with_groups, example) as workspace:
-        assert isinstance(workspace, LocalWorkspace)
+        assert isinstance(workspace, FolderWorkspace)
         running = await begun(workspace, within("echo go; until [ -e /cc/go ]; do sleep 0.1; done"))
         await with_groups.sweep(frozenset({"run/task/1/work"}))
         found = groups(with_groups)

@@ -17,7 +17,8 @@ from commandcenter.core.workspace import Command, Completed, Ended, WorkspaceKey
 from commandcenter.system import sandbox
 from commandcenter.system.git import Git
 from commandcenter.testing.workspaces import Example, example_vault, opened, processes, sh
-from commandcenter.workspaces.local import Local, LocalWorkspace
+from commandcenter.workspaces.folders import FolderWorkspace
+from commandcenter.workspaces.local import Local
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def local(tmp_path: Path) -> Local:
 
 
 @pytest.fixture
-async def workspace(local: Local, example: Example) -> AsyncIterator[LocalWorkspace]:
+async def workspace(local: Local, example: Example) -> AsyncIterator[FolderWorkspace]:
     key = WorkspaceKey("run", "task", 1)
     async with local.open(key, vault=example.vault, commit=example.commit) as workspace:
         yield workspace
@@ -42,7 +43,7 @@ def shim_of(state: Path) -> int:
     return int(lock.read_text())
 
 
-async def begun(workspace: LocalWorkspace, script: str) -> "asyncio.Future[Completed]":
+async def begun(workspace: FolderWorkspace, script: str) -> "asyncio.Future[Completed]":
     heard = asyncio.Event()
     running = asyncio.ensure_future(
         workspace.run("long", sh(f"echo begun; {script}"), on_line=lambda _: heard.set())
@@ -52,7 +53,7 @@ async def begun(workspace: LocalWorkspace, script: str) -> "asyncio.Future[Compl
 
 
 async def test_a_killed_shim_takes_its_sandbox_with_it_and_the_run_is_lost(
-    workspace: LocalWorkspace, tmp_path: Path
+    workspace: FolderWorkspace, tmp_path: Path
 ) -> None:
     mark = uuid.uuid4().hex
     running = await begun(workspace, f"sleep 60; : {mark}")
@@ -74,7 +75,7 @@ MOMENTS = {
 
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_a_shim_that_is_killed_in_the_middle_of_its_start_leaves_nothing(
-    workspace: LocalWorkspace, tmp_path: Path, moment: str
+    workspace: FolderWorkspace, tmp_path: Path, moment: str
 ) -> None:
     mark = uuid.uuid4().hex
     script = f"sleep 60; : {mark}"
@@ -107,7 +108,7 @@ async def test_a_command_outlives_the_thread_that_started_it(
     def start_and_end() -> None:
         async def start() -> None:
             async with opened(local, example) as workspace:
-                assert isinstance(workspace, LocalWorkspace)
+                assert isinstance(workspace, FolderWorkspace)
                 running = await begun(workspace, "until [ -e /cc/go ]; do sleep 0.02; done")
                 local.detach()
                 running.cancel()
@@ -127,7 +128,7 @@ async def test_a_command_outlives_the_thread_that_started_it(
     assert (done.ended, done.stdout) == (Ended.EXITED, b"begun\n")
 
 
-async def test_a_lost_run_starts_again(workspace: LocalWorkspace, tmp_path: Path) -> None:
+async def test_a_lost_run_starts_again(workspace: FolderWorkspace, tmp_path: Path) -> None:
     running = await begun(workspace, "sleep 60")
     os.kill(shim_of(tmp_path / "state"), signal.SIGKILL)
     await running
@@ -138,7 +139,7 @@ async def test_a_lost_run_starts_again(workspace: LocalWorkspace, tmp_path: Path
 
 
 async def test_a_stopped_run_is_recorded_as_stopped(
-    workspace: LocalWorkspace, tmp_path: Path
+    workspace: FolderWorkspace, tmp_path: Path
 ) -> None:
     running = await begun(workspace, "sleep 60")
     running.cancel()
@@ -152,7 +153,7 @@ async def test_a_stopping_service_leaves_its_commands_running(
     local: Local, example: Example, tmp_path: Path
 ) -> None:
     async with opened(local, example) as workspace:
-        assert isinstance(workspace, LocalWorkspace)
+        assert isinstance(workspace, FolderWorkspace)
         running = await begun(workspace, "while [ ! -e /cc/go ]; do sleep 0.02; done; echo went")
         local.detach()
         running.cancel()
@@ -171,7 +172,7 @@ async def test_another_command_first_ends_what_an_earlier_try_left(
 ) -> None:
     mark = uuid.uuid4().hex
     async with opened(local, example) as workspace:
-        assert isinstance(workspace, LocalWorkspace)
+        assert isinstance(workspace, FolderWorkspace)
         running = await begun(workspace, f"sleep 60; : {mark}")
         local.detach()
         running.cancel()
@@ -184,7 +185,7 @@ async def test_another_command_first_ends_what_an_earlier_try_left(
     assert left == 0
 
 
-async def test_a_run_leaves_no_zombie(workspace: LocalWorkspace) -> None:
+async def test_a_run_leaves_no_zombie(workspace: FolderWorkspace) -> None:
     before = zombies()
 
     for number in range(3):
@@ -199,7 +200,7 @@ def zombies() -> set[str]:
     return {pid for pid, state, name in rows if state.startswith("Z") and "bwrap" in name}
 
 
-async def test_a_missing_program_says_so(workspace: LocalWorkspace) -> None:
+async def test_a_missing_program_says_so(workspace: FolderWorkspace) -> None:
     with pytest.raises(WorkspaceError, match="nonesuch"):
         await workspace.run("none", Command(("nonesuch",)))
 
@@ -230,7 +231,7 @@ def local_bases(local: Local) -> list[Path]:
     return list(local._root.glob("bases/*/*"))
 
 
-async def test_the_first_git_status_reads_no_file(workspace: LocalWorkspace) -> None:
+async def test_the_first_git_status_reads_no_file(workspace: FolderWorkspace) -> None:
     # Without refreshing, this lists every file whose stat data the index does not know.
     done = await workspace.run(
         "status", sh("git diff-files; echo; touch hello.txt; git diff-files")
@@ -241,7 +242,7 @@ async def test_the_first_git_status_reads_no_file(workspace: LocalWorkspace) -> 
     assert touched.count(b"\n") == 1
 
 
-async def test_root_is_nobody_on_the_host(workspace: LocalWorkspace, tmp_path: Path) -> None:
+async def test_root_is_nobody_on_the_host(workspace: FolderWorkspace, tmp_path: Path) -> None:
     await workspace.run("write", sh("echo x > mine"))
 
     upper = workspace.contents().upper
@@ -250,7 +251,7 @@ async def test_root_is_nobody_on_the_host(workspace: LocalWorkspace, tmp_path: P
     assert owner == (sandbox.HOST_UID if os.geteuid() == 0 else os.geteuid())
 
 
-async def test_a_command_inherits_no_descriptor_of_ours(workspace: LocalWorkspace) -> None:
+async def test_a_command_inherits_no_descriptor_of_ours(workspace: FolderWorkspace) -> None:
     done = await workspace.run("look", sh("ls /proc/self/fd"))
 
     # 3 is the folder that ls reads.

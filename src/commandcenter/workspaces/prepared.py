@@ -147,7 +147,9 @@ def _remove(base: Path) -> None:
     removal.remove(doomed)
 
 
-async def lay_out(git: Git, vault: Path, commit: str, tree: Path, git_folder: Path) -> None:
+async def lay_out(
+    git: Git, vault: Path, commit: str, tree: Path, git_folder: Path, *, agent_id: int = AGENT_ID
+) -> None:
     """Check `commit` out into the new folder `tree`, with the new `git_folder` as its `.git`.
 
     Everything belongs to the sandbox's user, and the index already knows the files as they look
@@ -182,12 +184,12 @@ async def lay_out(git: Git, vault: Path, commit: str, tree: Path, git_folder: Pa
     except GitError as error:
         raise WorkspaceError(f"Commit {commit} cannot be checked out: {error.message}") from error
     index = git_folder / "index"
-    index.write_bytes(seen_from_inside(index.read_bytes(), len(commit) // 2))
+    index.write_bytes(seen_from_inside(index.read_bytes(), len(commit) // 2, agent_id))
     (git_folder / "objects/info/alternates").write_text(f"{sandbox.VAULT_OBJECTS}\n")
     await asyncio.to_thread(_hand_over, git_folder.parent, None)
 
 
-def seen_from_inside(index: bytes, hash_bytes: int) -> bytes:
+def seen_from_inside(index: bytes, hash_bytes: int, agent_id: int = AGENT_ID) -> bytes:
     """Return a version 2 index in which every file belongs to the agent's uid and gid.
 
     git compares the owner: with the host's ids in it, an agent's first `git status` would read
@@ -197,7 +199,7 @@ def seen_from_inside(index: bytes, hash_bytes: int) -> bytes:
     (entries,) = struct.unpack_from(">L", content, 8)
     offset, fixed = 12, 40 + hash_bytes + 2
     for _ in range(entries):
-        struct.pack_into(">LL", content, offset + 28, AGENT_ID, AGENT_ID)
+        struct.pack_into(">LL", content, offset + 28, agent_id, agent_id)
         flags = int.from_bytes(content[offset + fixed - 2 : offset + fixed], "big")
         # The length is capped there; an entry ends with at least one NUL, to a multiple of 8.
         end = content.index(0, offset + fixed + (flags & 0xFFF))
