@@ -7,6 +7,8 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from commandcenter.testing.engine import Dockerd, dockerd, lacking
+
 _PRIVATE = {
     "HOME": "",
     "XDG_CONFIG_HOME": ".config",
@@ -31,6 +33,15 @@ def _private_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name, below in _PRIVATE.items():
             environment.setenv(name, str(home / below))
         yield
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Dockerd]:
+    """A container engine of this process's own."""
+    if reason := lacking():
+        pytest.skip(reason)
+    with dockerd() as engine:
+        yield engine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -28,6 +28,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from commandcenter.core.attempt import Bounds
+from commandcenter.core.devcontainer import Recipe
 from commandcenter.core.errors import AlreadyRunning, DiskFull, InputError
 from commandcenter.core.forge import Forge
 from commandcenter.core.workspace import Workspaces
@@ -48,6 +49,7 @@ from commandcenter.store import database, views
 from commandcenter.store.hub import HubStore
 from commandcenter.system import durable
 from commandcenter.system.git import Git
+from commandcenter.workspaces.container import Container
 from commandcenter.workspaces.local import Local
 
 if TYPE_CHECKING:
@@ -158,7 +160,18 @@ class _Parts:
                 self._git,
                 extra_read_only=settings.read_only,
                 extra_path=settings.path,
-            )
+            ),
+            "container": Container(
+                settings.data_dir / "containers",
+                self._git,
+                settings.environ,
+                engine=settings.container.engine,
+                recipe=Recipe(settings.container.image, settings.container.dockerfile),
+                devcontainer=settings.container.devcontainer,
+                build_network=settings.container.build_network,
+                extra_read_only=settings.read_only,
+                extra_path=settings.path,
+            ),
         }
         self._equipment = Equipment(
             git=self._git,

@@ -20,6 +20,7 @@ from commandcenter.core.workspace import Resources
 
 PORT_MAX = 65_535
 FORGES = ("auto", "hub", "github")
+ENGINES = ("auto", "docker", "podman")
 MEMORY_MIN_BYTES = 64 * 2**20
 """With less, not even git would run."""
 DISK_MIN_BYTES = 16 * 2**20
@@ -71,6 +72,21 @@ class ForgeSettings:
 
 
 @dataclass(frozen=True)
+class ContainerSettings:
+    """What mode `container` runs its commands in."""
+
+    engine: str = "auto"
+    """`docker`, `podman`, or `auto`: the first of them that works."""
+    image: str = ""
+    dockerfile: str = ""
+    """Path in the repository."""
+    devcontainer: str = ""
+    """Path in the repository. Without any of the three: the host's programs, and no registry."""
+    build_network: bool = False
+    """Whether the building of an image may use the network."""
+
+
+@dataclass(frozen=True)
 class Keep:
     """For how long `gc` leaves alone what it could free."""
 
@@ -108,6 +124,7 @@ class Settings:
     prices: tuple[Price, ...] = ()
     """What models cost; the first that fits counts. Of others, what the agent says."""
     forge: ForgeSettings = field(default_factory=ForgeSettings)
+    container: ContainerSettings = field(default_factory=ContainerSettings)
     read_only: tuple[Path, ...] = ()
     """Host folders that every workspace sees read-only, at the same place."""
     path: tuple[str, ...] = ()
@@ -174,6 +191,7 @@ def _read(path: Path) -> dict[str, Any]:  # Any: TOML, validated below
 def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -> Settings:
     top = _Table(table, str(path))
     server, roles, limits = top.table("server"), top.table("roles"), top.table("limits")
+    container = top.table("container")
     sandbox, forge, keep = top.table("sandbox"), top.table("forge"), top.table("keep")
     egress = top.table("egress")
     defaults = Settings(data_dir=_default_data_dir(environ))
@@ -206,6 +224,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
         path=tuple(sandbox.texts("path")),
         prices=_prices(top.table("prices")),
         egress=_egress(egress),
+        container=_container(container),
         resources=_resources(sandbox, defaults.resources),
         forge=ForgeSettings(
             forge.choice("kind", FORGES),
@@ -213,7 +232,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
             forge.text("github_token_variable", defaults.forge.github_token_variable),
         ),
     )
-    for each in (server, roles, limits, sandbox, forge, keep, egress, top):
+    for each in (server, roles, limits, sandbox, container, forge, keep, egress, top):
         each.refuse_unknown()
     return settings
 
@@ -254,6 +273,21 @@ def _profile_egress(entry: _Table) -> tuple[str, ...] | None:
     except InputError as error:
         raise InputError(f"{entry.where}: {error.message}", hint=error.hint) from error
     return words
+
+
+def _container(table: _Table) -> ContainerSettings:
+    settings = ContainerSettings(
+        table.choice("engine", ENGINES),
+        table.text("image"),
+        table.text("dockerfile"),
+        table.text("devcontainer"),
+        table.flag("build_network"),
+    )
+    if sum(map(bool, (settings.image, settings.dockerfile, settings.devcontainer))) > 1:
+        raise InputError(
+            f"{table.where}: only one of `image`, `dockerfile` and `devcontainer` can be used."
+        )
+    return settings
 
 
 def _resources(sandbox: _Table, defaults: Resources) -> Resources:
@@ -406,6 +440,14 @@ class _Table:
             raise InputError(f"{self.where}: `{name}` must be at least {least}.")
         if most is not None and value > most:
             raise InputError(f"{self.where}: `{name}` must be at most {most}.")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """Return whether it is set to true."""
+        self._asked.add(name)
+        value = self._content.get(name, False)
+        if not isinstance(value, bool):
+            raise InputError(f"{self.where}: `{name}` must be true or false.")
         return value
 
     def optional_count(self, name: str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import socket
 import stat
 import threading
@@ -189,6 +190,24 @@ async def test_the_doctor_names_the_hosts_that_may_be_reached(
     detail = findings["network"].detail
     assert "reach a.test, *.b.test:8443, github.com" in detail
     assert "more hosts; profiles of their own egress: closed" in detail
+
+
+@pytest.mark.parametrize(("mode", "health"), [("local", "degraded"), ("container", "missing")])
+async def test_a_mode_that_does_not_work_is_a_failure_only_if_it_is_the_one_in_use(
+    settings: Settings, tmp_path: Path, mode: str, health: str
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'mode = "{mode}"\n')
+    path = tmp_path / "path"
+    path.mkdir()
+    (path / "git").symlink_to(shutil.which("git") or "/usr/bin/git")
+    environ = {**settings.environ, "PATH": str(path)}
+    async with app.reading(load(environ, config=config)) as service:
+        findings = {finding.name: finding for finding in await service.doctor()}
+    container = findings["mode container"]
+    assert container.health.value == health
+    assert "There is no `docker`" in container.detail
+    assert "apt install" in container.hint
 
 
 async def test_the_doctor_looks_at_every_profile_whatever_it_says(

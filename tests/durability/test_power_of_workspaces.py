@@ -15,7 +15,8 @@ from commandcenter.system import durable
 from commandcenter.system.git import Git
 from commandcenter.testing.disk import Disk, kill_users
 from commandcenter.testing.workspaces import Example, example_vault, sh
-from commandcenter.workspaces.local import Local, LocalWorkspace, Rung
+from commandcenter.workspaces.folders import FolderWorkspace
+from commandcenter.workspaces.local import Local, Rung
 
 KEY = WorkspaceKey("run", "task", 1)
 CONTENT = b"made\n" * 1000
@@ -57,7 +58,9 @@ def local_on(disk: Disk, rung: Rung) -> Local:
     return Local(disk.folder / "state", Git(), rungs=(rung,), grace_s=0.3)
 
 
-def opened(disk: Disk, example: Example, rung: Rung) -> AbstractAsyncContextManager[LocalWorkspace]:
+def opened(
+    disk: Disk, example: Example, rung: Rung
+) -> AbstractAsyncContextManager[FolderWorkspace]:
     return local_on(disk, rung).open(KEY, vault=example.vault, commit=example.commit, keep=True)
 
 

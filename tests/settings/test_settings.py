@@ -14,6 +14,7 @@ from commandcenter.core.prices import Price
 from commandcenter.core.workspace import Resources
 from commandcenter.settings import (
     Budget,
+    ContainerSettings,
     ForgeSettings,
     Keep,
     ProjectCheck,
@@ -87,6 +88,11 @@ memory_bytes = 268435456
 disk_bytes = 536870912
 cpus = 1.5
 
+[container]
+engine = "podman"
+dockerfile = "ops/Dockerfile"
+build_network = true
+
 [forge]
 kind = "github"
 github_api = "https://ghe.example/api/v3"
@@ -114,6 +120,7 @@ def test_nothing_configured_is_fine() -> None:
     assert (settings.checks, settings.read_only, settings.path) == ((), (), ())
     assert settings.resources == Resources(4 * 2**30, 8 * 2**30, None)
     assert not settings.egress.allows
+    assert settings.container == ContainerSettings("auto", "", "", "", False)
     assert settings.data_dir.is_absolute()
 
 
@@ -143,6 +150,7 @@ def test_every_key_is_read(loaded: Loader) -> None:
     )
     assert (settings.read_only, settings.path) == ((Path("/opt/tools"),), ("/opt/tools/bin",))
     assert settings.resources == Resources(268435456, 536870912, 1.5)
+    assert settings.container == ContainerSettings("podman", "", "ops/Dockerfile", "", True)
     assert settings.forge == ForgeSettings("github", "https://ghe.example/api/v3", "GHE_TOKEN")
 
 
@@ -161,6 +169,8 @@ def test_the_reviewer_is_the_working_profile_unless_it_is_named(loaded: Loader) 
         ("[limits]\ntrys = 1", "no setting `trys`", "did you mean `tries`?"),
         ("[sandbox]\nreadonly = []", "no setting `readonly`", "did you mean `read_only`?"),
         ("[sandbox]\nmemory = 1", "no setting `memory`", "did you mean `memory_bytes`?"),
+        ("[container]\nimages = 'x'", "no setting `images`", "did you mean `image`?"),
+        ("[container]\nengine = 'dokcer'", "cannot be `dokcer`", "did you mean `docker`?"),
         ("[forge]\nkinds = 'hub'", "no setting `kinds`", "did you mean `kind`?"),
         ("[profiles.a]\nmodle = 'x'", "[a]: there is no setting `modle`", "`model`"),
         ("[profiles.a.limits]\nturn = 1", "no setting `turn`", "did you mean `turns`?"),
@@ -193,6 +203,8 @@ def test_an_unknown_name_is_refused_with_a_guess(
         ("poll_s = nan", "`poll_s` must be more than 0, and finite"),
         ("poll_s = inf", "`poll_s` must be more than 0, and finite"),
         ("server = 1", "[server] must be a table"),
+        ("[container]\nbuild_network = 'yes'", "`build_network` must be true or false"),
+        ("[container]\nimage='a'\ndockerfile='b'", "only one of `image`, `dockerfile`"),
         ("[server]\nport = -1", "`port` must be at least 0"),
         ("[server]\nport = 65536", "`port` must be at most 65535"),
         ("[limits]\ntries = 0", "`tries` must be at least 1"),

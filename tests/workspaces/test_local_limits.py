@@ -95,8 +95,8 @@ async def test_a_command_that_goes_on_after_the_kernel_killed_a_part_is_ended_to
 def test_no_more_memory_is_allowed_than_the_machine_has() -> None:
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
-    assert sandbox._possible(Resources(memory_bytes=2**60)).memory_bytes == there
-    assert sandbox._possible(ROOM) == ROOM
+    assert sandbox.possible(Resources(memory_bytes=2**60)).memory_bytes == there
+    assert sandbox.possible(ROOM) == ROOM
 
 
 # Disk

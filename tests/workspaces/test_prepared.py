@@ -11,8 +11,9 @@ import pytest
 from commandcenter.system import process
 from commandcenter.system.boot import BOOT
 from commandcenter.system.git import Git
+from commandcenter.system.sandbox import AGENT_ID
 from commandcenter.testing.workspaces import Example, example_vault
-from commandcenter.workspaces.prepared import AGENT_ID, Bases, seen_from_inside
+from commandcenter.workspaces.prepared import Bases, seen_from_inside
 
 
 @pytest.fixture

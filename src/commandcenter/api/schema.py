@@ -54,7 +54,7 @@ class StartRequest(BaseModel):
     repository: Text | None = Field(
         None, description="Path or URL; by default the repository that holds the plan."
     )
-    execution_mode: Text | None = Field(None, description="`local`, `container` or `dagger`.")
+    execution_mode: Text | None = Field(None, description="`local` or `container`.")
     start_batch: int | None = Field(None, ge=0)
     end_batch: int | None = Field(None, ge=1, description="May be past the last batch.")
     auto_merge: bool = True

@@ -103,19 +103,24 @@ class Doctor:
             strength = await self._strength(mode)
             if not strength.ok:
                 detail = " ".join(strength.problems)
-                return Finding(f"mode {mode}", Health.MISSING, detail, strength.hint)
+                return Finding(f"mode {mode}", self._missing(mode), detail, strength.hint)
             detail = f"{strength.rung}, {strength.sandbox}"
-            health = Health.OK if strength.rung == "overlay" else Health.DEGRADED
+            health = Health.OK if strength.rung != "checkout" else Health.DEGRADED
             hint = "" if health is Health.OK else "workspaces are full copies, which is slower"
             return Finding(f"mode {mode}", health, detail, hint)
 
         return look
 
+    def _missing(self, mode: str) -> Health:
+        """Return how bad it is when a mode does not work: no failure if nobody asked for it."""
+        return Health.MISSING if mode == self._settings.mode else Health.DEGRADED
+
     def _limits(self, mode: str) -> Callable[[], Awaitable[Finding]]:
         async def look() -> Finding:
             strength = await self._strength(mode)
             if not strength.ok:
-                return Finding(f"limits {mode}", Health.MISSING, "there are none without the mode")
+                missing = self._missing(mode)
+                return Finding(f"limits {mode}", missing, "there are none without the mode")
             detail = ", ".join(f"{name} {_HOLDS[hold]}" for name, hold in strength.limits.items())
             if strength.limits.get("memory") is Hold.HARD:
                 return Finding(f"limits {mode}", Health.OK, detail)

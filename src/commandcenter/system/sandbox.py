@@ -29,6 +29,8 @@ from commandcenter.system import controllers, process, seccomp
 from commandcenter.system.controllers import Controller
 
 PROGRAM = "bwrap"
+AGENT_ID = 1000
+"""The uid and gid that an agent sees itself and its files as."""
 HOST_UID = 64000
 """Who a sandbox is on the host when the service runs as root: never root itself."""
 STAGING = Path("/run/commandcenter")
@@ -48,13 +50,13 @@ NICE = 10
 FLOOR_BYTES = 256 * 2**20
 """What commands leave free of the disk, or a fiftieth of it if that is less."""
 
-_INSIDE = Path(__file__).parent / "inside"
+INSIDE = Path(__file__).parent / "inside"
 _LIMITS: Mapping[str, int] = MappingProxyType({"RLIMIT_CORE": 0, "RLIMIT_NOFILE": 4096})
 SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 _OWN = ("/etc", "/dev", "/proc", "/run", "/vault", CHANNEL, HOME, PROGRAMS, TOOLS, WORK)
 """Folders in which a sandbox has files of its own when a command starts."""
-_HOST_ETC = (
+HOST_ETC = (
     "alternatives",
     "ca-certificates",
     "ca-certificates.conf",
@@ -63,14 +65,6 @@ _HOST_ETC = (
     "ld.so.conf.d",
     "localtime",
     "ssl",
-)
-_ETC: Mapping[str, str] = MappingProxyType(
-    {
-        "passwd": f"root:x:0:0::/:/bin/sh\nagent:x:1000:1000::{HOME}:/bin/sh\n",
-        "group": "root:x:0:\nagent:x:1000:\n",
-        "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
-        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
-    }
 )
 _NODE: Mapping[str, str] = MappingProxyType({"NODE_USE_ENV_PROXY": "1"})
 _STATUS, _HELD, _SECCOMP, _TREE = 3, 4, 5, 6
@@ -174,7 +168,7 @@ def spec(
     """
     sources = _Sources(staged=os.geteuid() == 0)
     argv = _argv(bubblewrap, sandbox, command, sources)
-    resources = _possible(command.resources)
+    resources = possible(command.resources)
     content = {
         "argv": argv,
         "seccomp": str(sandbox.fixed / "seccomp"),
@@ -184,22 +178,30 @@ def spec(
         "processes_max": PROCESSES_MAX,
         "nice": NICE,
         "groups": controllers.phrase(group.controllers, group.name, resources, PROCESSES_MAX),
-        "memory_bytes": resources.memory_bytes,
         "memory_is_hard": any(each.name == "memory" for each in group.controllers),
-        "disk": _disk(sandbox, resources),
-        "timeout_s": command.timeout_s,
-        "idle_s": command.idle_s,
-        "output_bytes_max": command.output_bytes_max,
+        **limits(sandbox, command),
         "grace_s": grace_s,
         "lasting": lasting,
     }
     return json.dumps(content).encode()
 
 
-def _possible(resources: Resources) -> Resources:
+def possible(resources: Resources) -> Resources:
     """Return what the machine has of it: with a higher limit than that, it would be the victim."""
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return replace(resources, memory_bytes=min(resources.memory_bytes, there))
+
+
+def limits(sandbox: Sandbox, command: Command) -> dict[str, object]:
+    """Return the part of `spec.json` that says what a command may use."""
+    resources = possible(command.resources)
+    return {
+        "memory_bytes": resources.memory_bytes,
+        "disk": _disk(sandbox, resources),
+        "timeout_s": command.timeout_s,
+        "idle_s": command.idle_s,
+        "output_bytes_max": command.output_bytes_max,
+    }
 
 
 def _disk(sandbox: Sandbox, resources: Resources) -> dict[str, object]:
@@ -212,17 +214,27 @@ def _disk(sandbox: Sandbox, resources: Resources) -> dict[str, object]:
     }
 
 
+def etc(agent: int = AGENT_ID) -> dict[str, str]:
+    """Return the files of the private /etc, in which the agent is this user."""
+    return {
+        "passwd": f"root:x:0:0::/:/bin/sh\nagent:x:{agent}:{agent}::{HOME}:/bin/sh\n",
+        "group": f"root:x:0:\nagent:x:{agent}:\n",
+        "hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
+        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+    }
+
+
 def write_fixed(folder: Path) -> None:
     """Fill `folder` with the private /etc and the system call filter, ready for any `spec`."""
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for name, text in _ETC.items():
-        _replace(folder / name, text.encode())
-    _replace(folder / "seccomp", seccomp.program(platform.machine()))
+    for name, text in etc().items():
+        replace_file(folder / name, text.encode())
+    replace_file(folder / "seccomp", seccomp.program(platform.machine()))
     if os.geteuid() == 0:
         STAGING.mkdir(mode=0o755, parents=True, exist_ok=True)
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Write a file that a sandbox may be reading just now."""
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(content)
@@ -291,7 +303,7 @@ def _argv(
     binds = (
         *sandbox.binds,
         *interpreter_binds(),
-        Bind(_INSIDE, TOOLS),
+        Bind(INSIDE, TOOLS),
         *((Bind(sandbox.gateway, GATEWAY),) if relayed(command) else ()),
         *(Bind(each.parent, f"{PROGRAMS}/{number}") for number, each in enumerate(programs)),
     )
@@ -335,9 +347,9 @@ def _system() -> Iterable[str]:
 
 def _etc(fixed: Path, sources: _Sources) -> Iterable[str]:
     yield from ("--dir", "/etc")
-    for name in _ETC:
+    for name in etc():
         yield from ("--ro-bind", sources.reach(fixed, name), f"/etc/{name}")
-    for name in _HOST_ETC:
+    for name in HOST_ETC:
         yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
 
 
@@ -369,7 +381,7 @@ def _checkout(checkout: Path | Overlay, sources: _Sources) -> tuple[str, ...]:
 
 def _confinement() -> tuple[str, ...]:
     return (
-        *("--unshare-all", "--unshare-user", "--uid", "1000", "--gid", "1000"),
+        *("--unshare-all", "--unshare-user", "--uid", f"{AGENT_ID}", "--gid", f"{AGENT_ID}"),
         *("--disable-userns", "--cap-drop", "ALL", "--die-with-parent", "--new-session"),
         *("--hostname", "sandbox"),
     )
@@ -377,8 +389,15 @@ def _confinement() -> tuple[str, ...]:
 
 def _environment(sandbox: Sandbox, command: Command) -> Iterable[str]:
     path = (*((f"{PROGRAMS}/bin",) if command.programs else ()), *sandbox.path, *SYSTEM_PATH)
-    variables = {
-        "PATH": ":".join(path),
+    yield "--clearenv"
+    for name, value in variables(":".join(path), command).items():
+        yield from ("--setenv", name, value)
+
+
+def variables(path: str, command: Command) -> dict[str, str]:
+    """Return the whole environment of a command."""
+    return {
+        "PATH": path,
         "HOME": HOME,
         "USER": "agent",
         "LOGNAME": "agent",
@@ -388,9 +407,6 @@ def _environment(sandbox: Sandbox, command: Command) -> Iterable[str]:
         **proxies(command),
         **command.environment,
     }
-    yield "--clearenv"
-    for name, value in variables.items():
-        yield from ("--setenv", name, value)
 
 
 def relay(command: Command) -> tuple[str, ...]:

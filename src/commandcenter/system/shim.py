@@ -19,11 +19,13 @@ import ctypes
 import errno
 import fcntl
 import json
+import math
 import os
 import resource
 import select
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 from commandcenter.system import cgroup
@@ -65,11 +67,9 @@ def main(run: str) -> None:
     os.chdir(run)
     with open("spec.json", "rb") as file:
         spec = json.load(file)
-    supervisor = Supervisor(spec, wake)
+    supervisor = _supervisor(spec, wake)
     try:
         adopt_orphans()
-        if spec["stage"]:
-            stage(**spec["stage"])
         supervisor.start()
         supervisor.follow()
         if supervisor.is_to_last():
@@ -78,12 +78,20 @@ def main(run: str) -> None:
     except OSError as error:
         supervisor.give_up(f"{error}")
     _record(supervisor.outcome())
-    for group in spec["groups"]:
-        cgroup.remove(group["folder"])
+    supervisor.clean_up()
+
+
+def _supervisor(spec: Any, wake: int) -> Supervisor:
+    if "container" in spec:
+        # Not needed, and so not paid for, by every other command.
+        from commandcenter.system.contained import Contained
+
+        return Contained(spec, wake)
+    return Sandboxed(spec, wake)
 
 
 class Supervisor:
-    """Starts one sandbox, follows it, and ends it at a limit."""
+    """Follows one command and ends it at a limit; a subclass knows what isolates it, and how."""
 
     def __init__(self, spec: Any, wake: int) -> None:
         """`spec` is the content of spec.json; `wake` becomes readable when we are to stop."""
@@ -91,14 +99,13 @@ class Supervisor:
         self.poll = select.poll()
         self.readers = {wake: self._asked_to_stop}
         self.poll.register(wake, select.POLLIN)
-        self.bwrap = 0
-        self.bwrap_status: int | None = None
+        self.runner = 0
+        """The process that we start, and that isolates the command: bubblewrap, for example."""
+        self.runner_status: int | None = None
         self.init: int | None = None
-        """A pidfd of the first process in the sandbox: gone when its whole tree is."""
+        """A pidfd of the first process inside: gone when its whole tree is."""
         self.init_pid = 0
         self.init_gone = False
-        self.release = -1
-        self.status_text = b""
         self.exit_code: int | None = None
         self.why = ""
         self.problem = ""
@@ -108,33 +115,50 @@ class Supervisor:
         self.synced = False
         self.output_bytes = 0
         self.watch: Watch | None = None
+        self.look_at = math.inf
         self.started = self.last_output = time.monotonic()
 
     def start(self) -> None:
-        """Start bubblewrap, held before it runs the command until its limits are set."""
-        for group in self.spec["groups"]:
-            cgroup.remove(group["folder"])  # one that a killed shim left has old counts
-            cgroup.make(group["folder"], group["values"])
-        status, status_in = os.pipe()
-        held_in, self.release = os.pipe()
-        # Opened for writing, too, so that it has no end: our death is not the word to go on.
-        held = os.open(f"/proc/self/fd/{held_in}", os.O_RDWR)
-        os.close(held_in)
+        """Start the runner."""
+        raise NotImplementedError
+
+    def terminate(self) -> bool:
+        """Send TERM to the command; say whether that is done."""
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """End everything inside at once; called again and again until it has ended."""
+        raise NotImplementedError
+
+    def ended(self) -> str:
+        """Return how it ended when it was not us who ended it."""
+        raise NotImplementedError
+
+    def clean_up(self) -> None:
+        """Remove what is left of the isolation."""
+        raise NotImplementedError
+
+    def look(self) -> None:
+        """Look at what the runner does not tell by itself, at `look_at` or soon after."""
+
+    def launch(self, become: Callable[[int, tuple[int, ...]], None]) -> None:
+        """Fork; the child calls `become` with our process id and its standard streams to be."""
         pipes = [os.pipe(), os.pipe()]
         shim = os.getpid()
-        self.bwrap = os.fork()
-        if not self.bwrap:
-            inputs = os.open("stdin", os.O_RDONLY)
-            seccomp = os.open(self.spec["seccomp"], os.O_RDONLY)
-            outputs = (pipes[0][1], pipes[1][1])
-            passed = (inputs, *outputs, status_in, held, seccomp, _tree_lock())
-            _become(self.spec, shim, passed)
-        for descriptor in (status_in, held, pipes[0][1], pipes[1][1]):
-            os.close(descriptor)
-        self._watch(status, self._read_status)
-        for (pipe, _), name in zip(pipes, ("stdout", "stderr"), strict=True):
-            self._watch(pipe, self._reader(name))
-        self._watch(os.pidfd_open(self.bwrap), self._reap)
+        self.runner = os.fork()
+        if not self.runner:
+            become(shim, (os.open("stdin", os.O_RDONLY), pipes[0][1], pipes[1][1]))
+        for (pipe, pipe_in), name in zip(pipes, ("stdout", "stderr"), strict=True):
+            os.close(pipe_in)
+            self.watch_for(pipe, self._reader(name))
+        self.watch_for(os.pidfd_open(self.runner), self._reap)
+
+    def found(self, pid: int, pidfd: int) -> None:
+        """Take note of the first process inside, also for those who come after us."""
+        self.init_pid, self.init = pid, pidfd
+        self.watch_for(self.init, self._init_ended)
+        with open("first", "w") as file:
+            file.write(f"{pid} {started_at(pid)}")
 
     def follow(self) -> None:
         """Return when nothing of the process tree is left and all its output is read."""
@@ -151,9 +175,9 @@ class Supervisor:
     def give_up(self, problem: str) -> None:
         """End everything at once, because we cannot go on."""
         self.why, self.problem = self.why or FAILED, problem
-        if self.bwrap and self.bwrap_status is None:
-            self._kill()
-            os.waitpid(self.bwrap, 0)
+        if self.runner and self.runner_status is None:
+            self.kill()
+            os.waitpid(self.runner, 0)
         if self.init is not None and not self.init_gone:
             select.select([self.init], [], [])
 
@@ -164,7 +188,7 @@ class Supervisor:
     def outcome(self) -> dict[str, object]:
         """Return what exit.json says."""
         if not self.why:
-            self.why = self._by_itself()
+            self.why = self.ended()
         return {
             "ended": self.why,
             "exit_code": _signed(self.exit_code) if self.why == EXITED else None,
@@ -173,14 +197,8 @@ class Supervisor:
             "synced": self.synced,
         }
 
-    def _by_itself(self) -> str:
-        """Return how it ended when it was not us who ended it."""
-        if self.exit_code is not None:
-            return EXITED
-        killed = self.bwrap_status is not None and os.WIFSIGNALED(self.bwrap_status)
-        return LOST if killed and self.init is not None else FAILED
-
-    def _watch(self, descriptor: int, reader: Any) -> None:
+    def watch_for(self, descriptor: int, reader: Any) -> None:
+        """Call `reader` with the descriptor whenever there is something to read."""
         os.set_blocking(descriptor, False)
         self.readers[descriptor] = reader
         self.poll.register(descriptor, select.POLLIN)
@@ -189,38 +207,12 @@ class Supervisor:
         self.poll.unregister(descriptor)
         del self.readers[descriptor]
 
-    def _read_status(self, descriptor: int) -> None:
-        """Take bubblewrap's word for the first process, and for the exit code, a line each."""
-        data = os.read(descriptor, CHUNK_BYTES)
-        self.status_text += data
-        *lines, self.status_text = self.status_text.split(b"\n")
-        for said in map(json.loads, lines):
-            if "child-pid" in said:
-                self._release(said["child-pid"])
-            self.exit_code = said.get("exit-code", self.exit_code)
-        if not data:
-            self._forget(descriptor)
-
-    def _release(self, pid: int) -> None:
-        """Set the limits that only count inside the sandbox, then let it run."""
-        self.init_pid, self.init = pid, os.pidfd_open(pid)
-        self._watch(self.init, self._init_ended)
-        # Set before bubblewrap's last user namespace is made, and only then is it counted for this
-        # sandbox alone instead of for everything that its host uid runs.
-        _limit_processes(pid, self.spec["processes_max"], self.spec["uid"])
-        with open(f"/proc/{pid}/oom_score_adj", "w") as file:
-            file.write("500")
-        self.watch = Watch(self.spec, pid)
-        with open("first", "w") as file:
-            file.write(f"{pid} {started_at(pid)}")
-        os.write(self.release, b"1")
-
     def _init_ended(self, descriptor: int) -> None:
         self.init_gone = True
         self._forget(descriptor)
 
     def _reap(self, descriptor: int) -> None:
-        _, self.bwrap_status = os.waitpid(self.bwrap, 0)
+        _, self.runner_status = os.waitpid(self.runner, 0)
         self._forget(descriptor)
 
     def _reader(self, name: str) -> Any:
@@ -238,16 +230,16 @@ class Supervisor:
     def _keep(self, file: int, data: bytes) -> None:
         left = self.spec["output_bytes_max"] - self.output_bytes
         if len(data) > left:
-            self._end(OUTPUT_LIMIT, grace_s=0.0)
+            self.end(OUTPUT_LIMIT, grace_s=0.0)
         self.last_output = time.monotonic()
         self.output_bytes += min(left, len(data))
         _write(file, data[:left])
 
     def _asked_to_stop(self, descriptor: int) -> None:
         self.discarded = signal.SIGINT in os.read(descriptor, 64)
-        self._end(STOPPED, grace_s=0.0 if self.discarded else self.spec["grace_s"])
+        self.end(STOPPED, grace_s=0.0 if self.discarded else self.spec["grace_s"])
 
-    def _end(self, why: str, *, grace_s: float) -> None:
+    def end(self, why: str, *, grace_s: float) -> None:
         """Begin to end it; the first reason stays, the earliest deadline counts."""
         self.why = self.why or why
         deadline = time.monotonic() + grace_s
@@ -259,36 +251,68 @@ class Supervisor:
             why, problem = broken
             if not self.why:
                 self.problem = problem
-            self._end(why, grace_s=0.0)
+            self.end(why, grace_s=0.0)
 
     def _enforce(self, now: float) -> None:
         idle_s, grace_s = self.spec["idle_s"], self.spec["grace_s"]
+        self.look()
         if self.watch and now >= self.watch.due and not self.init_gone:
             self._break(self.watch.look())
         if not self.why and now - self.started >= self.spec["timeout_s"]:
-            self._end(TIMED_OUT, grace_s=grace_s)
+            self.end(TIMED_OUT, grace_s=grace_s)
         if not self.why and idle_s is not None and now - self.last_output >= idle_s:
-            self._end(IDLE, grace_s=grace_s)
+            self.end(IDLE, grace_s=grace_s)
         if self.kill_at is None:
             return
         if now >= self.kill_at:
-            self._kill()
+            self.kill()
         elif not self.terminated:
-            self.terminated = self._terminate()
+            self.terminated = self.terminate()
 
     def _wait_ms(self) -> float:
         """Return how long nothing can be due."""
         now = time.monotonic()
         if self.kill_at is not None:
             return TICK_S * 1000
-        due: float = self.started + self.spec["timeout_s"]
+        due: float = min(self.look_at, self.started + self.spec["timeout_s"])
         if self.watch and not self.init_gone:
             due = min(due, self.watch.due)
         if self.spec["idle_s"] is not None:
             due = min(due, self.last_output + self.spec["idle_s"])
         return max(0.0, due - now) * 1000 + 1
 
-    def _terminate(self) -> bool:
+
+class Sandboxed(Supervisor):
+    """A command in bubblewrap."""
+
+    def __init__(self, spec: Any, wake: int) -> None:
+        super().__init__(spec, wake)
+        self.release = -1
+        self.status_text = b""
+
+    def start(self) -> None:
+        """Start bubblewrap, held before it runs the command until its limits are set."""
+        if self.spec["stage"]:
+            stage(**self.spec["stage"])
+        for group in self.spec["groups"]:
+            cgroup.remove(group["folder"])  # one that a killed shim left has old counts
+            cgroup.make(group["folder"], group["values"])
+        status, status_in = os.pipe()
+        held_in, self.release = os.pipe()
+        # Opened for writing, too, so that it has no end: our death is not the word to go on.
+        held = os.open(f"/proc/self/fd/{held_in}", os.O_RDWR)
+        os.close(held_in)
+
+        def become(shim: int, streams: tuple[int, ...]) -> None:
+            seccomp = os.open(self.spec["seccomp"], os.O_RDONLY)
+            _become(self.spec, shim, (*streams, status_in, held, seccomp, _tree_lock()))
+
+        self.launch(become)
+        for descriptor in (status_in, held):
+            os.close(descriptor)
+        self.watch_for(status, self._read_status)
+
+    def terminate(self) -> bool:
         """Send TERM to the command itself; bubblewrap would answer one by killing all at once."""
         try:
             with open(f"/proc/{self.init_pid}/task/{self.init_pid}/children") as file:
@@ -299,14 +323,50 @@ class Supervisor:
             _signal(int(child), signal.SIGTERM)
         return bool(children)
 
-    def _kill(self) -> None:
-        if self.bwrap_status is None:
-            _signal(self.bwrap, signal.SIGKILL)
+    def kill(self) -> None:
+        """Kill bubblewrap and the first process inside, with which the kernel ends all others."""
+        if self.runner_status is None:
+            _signal(self.runner, signal.SIGKILL)
         if self.init is not None and not self.init_gone:
             try:
                 signal.pidfd_send_signal(self.init, signal.SIGKILL)
             except ProcessLookupError:
                 self.init_gone = True
+
+    def ended(self) -> str:
+        """Return how it ended when it was not us who ended it."""
+        if self.exit_code is not None:
+            return EXITED
+        killed = self.runner_status is not None and os.WIFSIGNALED(self.runner_status)
+        return LOST if killed and self.init is not None else FAILED
+
+    def clean_up(self) -> None:
+        """Remove the cgroups."""
+        for group in self.spec["groups"]:
+            cgroup.remove(group["folder"])
+
+    def _read_status(self, descriptor: int) -> None:
+        """Take bubblewrap's word for the first process, and for the exit code, a line each."""
+        data = os.read(descriptor, CHUNK_BYTES)
+        self.status_text += data
+        *lines, self.status_text = self.status_text.split(b"\n")
+        for said in map(json.loads, lines):
+            if "child-pid" in said:
+                self._release(said["child-pid"])
+            self.exit_code = said.get("exit-code", self.exit_code)
+        if not data:
+            self._forget(descriptor)
+
+    def _release(self, pid: int) -> None:
+        """Set the limits that only count inside the sandbox, then let it run."""
+        self.found(pid, os.pidfd_open(pid))
+        # Set before bubblewrap's last user namespace is made, and only then is it counted for this
+        # sandbox alone instead of for everything that its host uid runs.
+        _limit_processes(pid, self.spec["processes_max"], self.spec["uid"])
+        with open(f"/proc/{pid}/oom_score_adj", "w") as file:
+            file.write("500")
+        self.watch = Watch(self.spec, pid)
+        os.write(self.release, b"1")
 
 
 def sync_file_system() -> None:

@@ -43,6 +43,10 @@ class Watch:
         self._disk = _Disk(spec["disk"], first, as_root=spec["uid"] is not None)
         self._first = first
 
+    def follow(self, first: int) -> None:
+        """Watch what is below this process, which is known only now."""
+        self._first = self._disk.first = first
+
     def look(self) -> Broken | None:
         """Return what is broken now; None when all is well."""
         begun = time.monotonic()
@@ -64,10 +68,14 @@ class Watch:
     def _killed(self) -> Broken | None:
         if not any(map(cgroup.killed, self._groups)):
             return None
-        return MEMORY_LIMIT, (
-            "A process of it was killed for want of memory. "
-            f"Together, they may use {_size(self._memory)}."
-        )
+        return starved(self._memory)
+
+
+def starved(limit: int) -> Broken:
+    """Return that the kernel killed a process for want of memory."""
+    return MEMORY_LIMIT, (
+        f"A process of it was killed for want of memory. Together, they may use {_size(limit)}."
+    )
 
 
 class _Disk:
@@ -78,7 +86,7 @@ class _Disk:
         self._limit: int = spec["bytes"]
         self._laid_out: int = spec["laid_out_bytes"]
         self._floor: int = spec["floor_bytes"]
-        self._first = first
+        self.first = first
         self._as_root = as_root
         self._room = self._limit
         """How much more there may be than when it was last measured."""
@@ -97,7 +105,7 @@ class _Disk:
         if self._measuring is not None:
             return self._take(self._measuring.result())
         if time.monotonic() >= self._due or self._written(space) > self._room // 4:
-            namespace = None if self._as_root else f"/proc/{self._first}/ns/user"
+            namespace = None if self._as_root else f"/proc/{self.first}/ns/user"
             self._begin(space, namespace)
         return None
 
@@ -120,7 +128,7 @@ class _Disk:
 
     def _begin(self, space: os.statvfs_result, namespace: str | None) -> _Measuring:
         self._then = space
-        pids = footprint.processes(self._first)
+        pids = footprint.processes(self.first)
         self._measuring = _Measuring(self._folders, pids, namespace)
         return self._measuring
 

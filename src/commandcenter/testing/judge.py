@@ -288,7 +288,7 @@ class Judge:
     def _holders(self) -> dict[str, set[int]]:
         """Return the processes in this run's workspaces, by task."""
         holders: dict[str, set[int]] = {}
-        for folder in (self.installation.data_dir / "workspaces" / "ws").glob("*"):
+        for folder in _places(self.installation, "ws"):
             with contextlib.suppress(OSError):
                 self._keys[folder.name] = (folder / "key").read_text()
         for workspace, processes in inhabitants(self.installation).items():
@@ -467,7 +467,7 @@ class Judge:
         for branch in await self._refs():
             if branch.startswith(mine) and branch != facts.run.landed_on:
                 self._blame(Criterion.LEFTOVERS, f"the branch {branch} is left in the upstream")
-        for path in (self.installation.data_dir / "workspaces" / "ws").glob("*"):
+        for path in _places(self.installation, "ws"):
             key = _text(path / "key")
             if key.startswith(f"{self.run}/"):
                 self._blame(Criterion.LEFTOVERS, f"the workspace {key} is left")
@@ -688,8 +688,8 @@ async def judge_repository(git: Git, repository: Path) -> list[Violation]:
 async def judge_stopped(installation: Installation) -> tuple[Violation, ...]:
     """Return what a service that has stopped, with all its runs over, left behind."""
     found = []
-    workspaces = installation.data_dir / "workspaces"
-    for path in (installation.data_dir / "service.json", *_below(workspaces, "ws", "scratch")):
+    announced = installation.data_dir / "service.json"
+    for path in (announced, *_places(installation, "ws", "scratch")):
         if path.exists():
             found.append(f"{path} is left: {_text(path / 'key')}")
     for name, processes in inhabitants(installation).items():
@@ -723,9 +723,11 @@ def _unexplained(installation: Installation) -> Iterator[Path]:
                 yield path
 
 
-def _below(folder: Path, *names: str) -> Iterator[Path]:
-    for name in names:
-        yield from (folder / name).glob("*")
+def _places(installation: Installation, *names: str) -> Iterator[Path]:
+    """Give what lies in these folders of every kind of workspace."""
+    for kind in ("workspaces", "containers"):
+        for name in names:
+            yield from (installation.data_dir / kind / name).glob("*")
 
 
 def inhabitants(installation: Installation) -> dict[str, set[int]]:
@@ -736,7 +738,7 @@ def inhabitants(installation: Installation) -> dict[str, set[int]]:
     # A mount is named from the root of its file system.
     data_dir = installation.data_dir.resolve()
     top = next(folder for folder in data_dir.parents if folder.is_mount())
-    end = re.escape(f"/{data_dir.relative_to(top)}/workspaces/ws/")
+    end = re.escape(f"/{data_dir.relative_to(top)}/") + "(?:workspaces|containers)/ws/"
     place = re.compile(end + r"([0-9a-f]{12})\b")
     own = _namespace("self")
     found: dict[str, set[int]] = {}

@@ -150,6 +150,8 @@ class Installation:
     """A data folder with a configuration whose agents are scripted."""
 
     folder: Path
+    variables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Environment of its processes besides what all have."""
 
     @property
     def data_dir(self) -> Path:
@@ -162,20 +164,28 @@ class Installation:
         return self.folder / "config.toml"
 
     @classmethod
-    def make(cls, folder: Path, *, workers: int = 4, more: str = "") -> Installation:
+    def make(
+        cls,
+        folder: Path,
+        *,
+        workers: int = 4,
+        more: str = "",
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> Installation:
         """Write the configuration; `more` is TOML that is added to it.
 
         Profiles: `scripted`; `hasty`, the same with limits of seconds and a megabyte.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        made = cls(folder)
+        made = cls(folder, variables)
         made.config.write_text(_configuration(workers) + more)
         return made
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return the environment for this installation's processes."""
         kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        return {**kept, "COMMANDCENTER_DATA_DIR": str(self.data_dir), **more}
+        own = {"COMMANDCENTER_DATA_DIR": str(self.data_dir)}
+        return {**kept, **own, **self.variables, **more}
 
     def settings(self, **environment: str) -> Settings:
         """Return the settings."""

@@ -39,6 +39,7 @@ from commandcenter.core.workspace import (
     Workspaces,
 )
 from commandcenter.system import process
+from commandcenter.system.sandbox import AGENT_ID
 
 KEY = WorkspaceKey("run", "task", 1)
 OTHER = WorkspaceKey("run", "other", 1)
@@ -119,6 +120,9 @@ def bash(script: str, *, model_access: bool = False) -> Command:
 class WorkspacesContract:
     """What every kind of workspace promises."""
 
+    agent_id = AGENT_ID
+    """Who a command finds itself to be."""
+
     @pytest.fixture
     async def example(self, tmp_path: Path) -> Example:
         """Give a vault and a commit."""
@@ -196,7 +200,8 @@ class WorkspacesContract:
 
         done = await workspace.run("all", command)
 
-        assert done.stdout == b"in\ngreen\ndo it\n1000\n/home/agent\n/work\n"
+        told = f"in\ngreen\ndo it\n{self.agent_id}\n/home/agent\n/work\n"
+        assert done.stdout.decode() == told
 
     async def test_programs_of_the_host_are_on_the_path_by_their_name(
         self, workspace: Workspace, tmp_path: Path
@@ -211,7 +216,7 @@ class WorkspacesContract:
 
         done = await workspace.run("tool", command)
 
-        assert done.stdout == b"tool\ndata\n"
+        assert done.stdout == b"tool\ndata\n", done.stderr
 
     async def test_files_persist_between_the_runs_of_one_workspace(
         self, workspace: Workspace

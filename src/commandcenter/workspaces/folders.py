@@ -32,7 +32,7 @@ from commandcenter.system import beneath, footprint, removal, sandbox
 from commandcenter.system.boot import BOOT, boot_id, noted_boot
 from commandcenter.system.git import Git
 from commandcenter.system.sandbox import Bind, Overlay, Sandbox
-from commandcenter.workspaces.prepared import AGENT_ID, Bases, lay_out
+from commandcenter.workspaces.prepared import Bases, lay_out
 from commandcenter.workspaces.run_folder import OnLine, RunFolder
 
 RESULT_BYTES_MAX = 256 * 2**10
@@ -45,7 +45,7 @@ class Folders(ABC, Generic[MeansT]):
     """Workspaces below one folder of this machine."""
 
     kind: str
-    agent_id = AGENT_ID
+    agent_id = sandbox.AGENT_ID
     """The uid and gid that an agent sees itself and its files as."""
 
     def __init__(

@@ -20,8 +20,6 @@ from commandcenter.system import removal, sandbox
 from commandcenter.system.boot import BOOT, boot_id, noted_boot
 from commandcenter.system.git import Git
 
-AGENT_ID = 1000
-"""The uid and gid that an agent sees itself and its files as."""
 KEPT_S = 7 * 24 * 3600
 """How long a base is kept after its last use."""
 BRANCH = "task"
@@ -148,7 +146,13 @@ def _remove(base: Path) -> None:
 
 
 async def lay_out(
-    git: Git, vault: Path, commit: str, tree: Path, git_folder: Path, *, agent_id: int = AGENT_ID
+    git: Git,
+    vault: Path,
+    commit: str,
+    tree: Path,
+    git_folder: Path,
+    *,
+    agent_id: int = sandbox.AGENT_ID,
 ) -> None:
     """Check `commit` out into the new folder `tree`, with the new `git_folder` as its `.git`.
 
@@ -189,7 +193,7 @@ async def lay_out(
     await asyncio.to_thread(_hand_over, git_folder.parent, None)
 
 
-def seen_from_inside(index: bytes, hash_bytes: int, agent_id: int = AGENT_ID) -> bytes:
+def seen_from_inside(index: bytes, hash_bytes: int, agent_id: int = sandbox.AGENT_ID) -> bytes:
     """Return a version 2 index in which every file belongs to the agent's uid and gid.
 
     git compares the owner: with the host's ids in it, an agent's first `git status` would read

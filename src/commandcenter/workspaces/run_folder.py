@@ -17,7 +17,7 @@ from typing import Any
 
 from commandcenter.core.errors import WorkspaceError
 from commandcenter.core.workspace import Completed, Ended
-from commandcenter.system import durable, process, removal, sandbox, shim
+from commandcenter.system import container, durable, process, removal, sandbox, shim
 from commandcenter.system.boot import BOOT, boot_id, noted_boot
 
 OnLine = Callable[[bytes], None]
@@ -146,10 +146,10 @@ class RunFolder:
             async with asyncio.timeout(sandbox.GRACE_S + _OVERDUE_S):
                 await process.wait(pidfd)
         except TimeoutError:
-            # The sandbox dies with its shim.
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             await process.wait(pidfd)
+        await self._tree_gone()
 
     def _owner(self) -> int | None:
         """Return the shim's process id, 0 when it has not said it yet, None when there is none."""
@@ -163,6 +163,7 @@ class RunFolder:
         A bubblewrap that was killed while it started can leave half of itself, which waits for
         the other half for ever.
         """
+        await self._container_gone()
         patience = round(_STUCK_S / _RETRY_S)
         while _is_locked(self.path / "tree"):
             await asyncio.sleep(_RETRY_S)
@@ -173,6 +174,45 @@ class RunFolder:
         if pidfd is not None:
             # It let go of the lock, but has not buried the others yet.
             await process.wait(pidfd)
+            os.close(pidfd)
+
+    async def _container_gone(self) -> None:
+        """End the container of a run whose shim could not: it does not end with its shim.
+
+        Raises:
+            WorkspaceError: it may still be running, and nobody here can end it.
+        """
+        described, said = self._described(), self._said()
+        if described is None or (said is not None and said["gone"]):
+            return
+        try:
+            await container.remove(described)
+        except WorkspaceError:
+            # Without its engine it cannot be started again, so that its end is enough.
+            if not (self.path / "first").exists():
+                raise
+            self._kill_first()
+
+    def _described(self) -> Mapping[str, Any] | None:
+        """Return what the orders say of a container; None when there is none."""
+        try:
+            found: Mapping[str, Any] | None
+            found = json.loads((self.path / "spec.json").read_bytes()).get("container")
+        except (FileNotFoundError, ValueError):
+            return None
+        return found
+
+    def _kill_first(self) -> None:
+        pidfd = self._first_process()
+        if pidfd is None:
+            return
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        except PermissionError as error:
+            raise WorkspaceError(f"The container of {self.path} cannot be ended.") from error
+        except ProcessLookupError:
+            pass
+        finally:
             os.close(pidfd)
 
     def _first_process(self) -> int | None:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import ClassVar
 
 import pytest
 
@@ -48,6 +49,8 @@ _ERRNOS = frozenset(errno.errorcode.values())
 
 class AttackSuite:
     """What no kind of workspace lets an agent do."""
+
+    other_refusals: ClassVar[Mapping[str, str]] = OTHER_REFUSALS
 
     @classmethod
     def workspaces(cls, folder: Path) -> Workspaces:
@@ -91,7 +94,7 @@ class AttackSuite:
         assert control.verdicts[name].worked or name in control.seen, control.verdicts[name]
         assert name in control.harmed or name not in LEAVES_A_TRACE, "it leaves no trace"
         assert not verdict.worked
-        assert verdict.detail in {"", OTHER_REFUSALS.get(name), *_ERRNOS}, "it is no refusal"
+        assert verdict.detail in {"", self.other_refusals.get(name), *_ERRNOS}, "it is no refusal"
         assert name not in inside.harmed
 
     def test_nobody_outside_is_harmed_from_within(self, inside: Trial) -> None:
@@ -145,15 +148,15 @@ class AttackSuite:
 
     @pytest.mark.parametrize("attack", SHARED, ids=str)
     def test_on_what_is_shared(self, attack: Planted, shared: Passages) -> None:
-        _passes(attack, shared)
+        passes(attack, shared)
 
     @pytest.mark.parametrize("attack", RUNNING, ids=str)
     def test_running_programs(self, attack: Planted, running: Passages) -> None:
-        _passes(attack, running)
+        passes(attack, running)
 
     @pytest.mark.parametrize("attack", [*HIDING, *TRUSTED], ids=str)
     def test_hidden_in_the_result(self, attack: Planted, hiding: Passages) -> None:
-        _passes(attack, hiding)
+        passes(attack, hiding)
 
     @pytest.mark.parametrize("group", ["shared", "running", "hiding"])
     def test_everybody_is_as_before_and_what_landed_is_ours(
@@ -201,7 +204,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _passes(attack: Planted, passages: Passages) -> None:
+def passes(attack: Planted, passages: Passages) -> None:
     """Assert that an attack harms nobody, and that the honest part of its work lands."""
     passed = passages.each[attack.id]
     assert passage.succeeds_without_protection(attack), "the attack itself is broken"

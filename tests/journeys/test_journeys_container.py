@@ -1,0 +1,123 @@
+"""Journeys in mode `container`, each judged like all others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commandcenter.testing.desk import Desk, Host
+from commandcenter.testing.engine import Dockerd
+from commandcenter.testing.judge import Judge, inhabitants, judge_stopped
+from commandcenter.testing.scene import Installation, Sample, batch, plan, task
+
+pytestmark = pytest.mark.slow
+
+MERGED = ("completed", "merged")
+SLOW = task(
+    "1.1",
+    "Slow",
+    files=["starts.txt", "slow.txt"],
+    script="run echo started >> starts.txt\nprint started\nsleep 4\nwrite slow.txt\n| slow",
+    checks=["test -f slow.txt"],
+)
+
+
+@pytest.fixture
+def host(tmp_path: Path, engine: Dockerd) -> Host:
+    installation = Installation.make(
+        tmp_path / "own", variables={"DOCKER_HOST": engine.environment["DOCKER_HOST"]}
+    )
+    return Host(installation, tmp_path)
+
+
+async def test_tasks_work_at_one_time_in_a_container_each_and_land(
+    host: Host, engine: Dockerd
+) -> None:
+    tasks = [
+        task(
+            f"1.{number}",
+            f"File {name}",
+            files=[f"{name}.txt"],
+            script=f"sleep 2\nrun id -u > {name}.txt\nrun ls /.dockerenv",
+            checks=[f"test -s {name}.txt"],
+        )
+        for number, name in enumerate(("one", "two"), 1)
+    ]
+    with host.serving() as service:
+        desk = await host.desk(service)
+        sample = await desk.sample()
+        ended = await desk.run(
+            sample, plan(batch(1, *tasks, mode="parallel")), execution_mode="container"
+        )
+
+    assert ended.faults == ""
+    assert set(ended.ends().values()) == {MERGED}
+    began = [e["seq"] for e in ended.events if e["data"].get("phase") == "working"]
+    captured = [e["seq"] for e in ended.events if e["kind"] == "task.captured"]
+    assert len(began) == len(captured) == 2
+    assert max(began) < min(captured)
+    assert {await sample.read(f"{name}.txt") for name in ("one", "two")} == {"64000"}
+    assert await judge_stopped(host.installation) == ()
+    assert engine.docker("ps", "--all", "--quiet") == ""
+
+
+async def test_a_container_goes_on_when_its_service_is_killed_and_is_not_started_twice(
+    host: Host, sample: Sample, engine: Dockerd
+) -> None:
+    judge = await Judge.appoint(host.installation, sample)
+    with host.serving() as first:
+        desk = await host.desk(first)
+        run = await desk.start(sample, plan(batch(1, SLOW)), execution_mode="container")
+        async with judge.watching(desk.url, run):
+            await _until_agent_works(desk, run)
+            _kill(first)
+            survivors = inhabitants(host.installation)
+            with host.serving() as second:
+                desk = await host.desk(second)
+                judge.url = desk.url
+                async with asyncio.timeout(90):
+                    await judge.over()
+                ended = await desk.ended(judge)
+
+    assert survivors
+    assert ended.faults == ""
+    assert ended.ends() == {"1.1": MERGED}
+    assert await sample.read("starts.txt") == "started"
+    assert await judge_stopped(host.installation) == ()
+    assert engine.docker("ps", "--all", "--quiet") == ""
+
+
+async def test_a_run_without_an_engine_is_refused_with_what_to_install(tmp_path: Path) -> None:
+    path = tmp_path / "path"
+    path.mkdir()
+    (path / "git").symlink_to(shutil.which("git") or "/usr/bin/git")
+    installation = Installation.make(tmp_path / "own", variables={"PATH": str(path)})
+    host = Host(installation, tmp_path)
+    with host.serving() as service:
+        desk = await host.desk(service)
+        sample = await desk.sample()
+        body = desk.body(sample, plan(batch(1, SLOW)), execution_mode="container")
+        answer = await desk.post("/start", body)
+
+    problem = answer.json()
+    assert answer.status_code in (400, 422)
+    assert "There is no `docker`" in problem["detail"]
+    assert "apt install docker.io" in problem["hint"]
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate(timeout=30)
+
+
+async def _until_agent_works(desk: Desk, run: str) -> None:
+    def works(events: list[Any]) -> bool:
+        return any("started" in json.dumps(e["data"]) for e in events if e["kind"] == "agent")
+
+    await desk.until(f"/{run}/events?format=json", works)
