@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import resource
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -43,6 +44,8 @@ _KEPT = (
 _SCRATCH: Mapping[str, int] = MappingProxyType({"/tmp": 512, "/var/tmp": 64})  # noqa: S108 - inside
 _VOLUME_MIB = 64
 _SHARED_MEMORY_MIB = 64
+_PROCESSES = 10_000
+"""Of one user in all containers; how many one container may have is limited for itself."""
 _SHARES = 256
 """A quarter of what others get of a busy processor."""
 _FOLDERS = (
@@ -390,16 +393,25 @@ def _create(
 
 def _confinement(engine: Engine, place: Sandbox) -> Iterable[str]:
     user = user_id()
-    own = ("--read-only-tmpfs=false", "--http-proxy=false") if engine.kind == "podman" else ()
-    same = ("--userns", "keep-id") if engine.kind == "podman" and os.geteuid() else ()
+    own = tuple(_for_podman()) if engine.kind == "podman" else ()
     return (
         *("--user", f"{user}:{user}", "--hostname", "sandbox", "--network", "none"),
         *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
         *("--security-opt", f"seccomp={place.fixed / SECCOMP}"),
         *("--read-only", "--ipc", "private", "--log-driver", "none"),
         *own,
-        *same,
     )
+
+
+def _for_podman() -> Iterator[str]:
+    """Give the words without which Podman would do more than Docker."""
+    yield from ("--read-only-tmpfs=false", "--http-proxy=false")
+    # It would raise the limit, which not every root may do.
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    most = min(hard, _PROCESSES) if hard != resource.RLIM_INFINITY else _PROCESSES
+    yield from ("--ulimit", f"nproc={most}:{most}")
+    if os.geteuid():
+        yield from ("--userns", "keep-id")
 
 
 def _scratch(image: Image) -> Iterator[str]:
