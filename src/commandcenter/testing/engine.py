@@ -55,7 +55,9 @@ def dockerd() -> Iterator[Dockerd]:
     program = shutil.which("dockerd", path=SEARCH_PATH)
     assert program is not None
     argv = (
-        *(program, "--host", host, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/e"),
+        # Else it would outlive a test session that is killed.
+        *("setpriv", "--pdeathsig", "TERM", program),
+        *("--host", host, "--data-root", f"{folder}/data", "--exec-root", f"{folder}/e"),
         *("--pidfile", f"{folder}/pid", "--iptables=false", "--ip6tables=false"),
         *("--bridge=none", "--log-level", "warn"),
     )

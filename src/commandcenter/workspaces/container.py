@@ -65,7 +65,7 @@ _NOTHING = MappingProxyType(
 """What is left where it refuses them."""
 _HINT = (
     "Install an engine, for example `apt install docker.io` or `apt install podman`, start it, and "
-    "let this user use it: `docker run --rm hello-world` has to work."
+    "let this user use it: `docker version` or `podman info` has to work."
 )
 
 
