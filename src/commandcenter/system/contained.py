@@ -149,17 +149,20 @@ class Contained(shim.Supervisor):
                 raise OSError(_last_line(made.stderr))
 
     def _follow_first(self, pid: int) -> None:
+        """Follow this process, unless it has gone meanwhile: then the engine tells how it ended."""
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
             return
-        # Nobody else's, if the number was given to another process meanwhile.
-        if _is_first(pid):
-            self.found(pid, pidfd)
-            self.look_at = float("inf")
-            self.started = self.last_output = time.monotonic()
-            if self.watch:
-                self.watch.follow(pid)
+        started = _started_first(pid)
+        if not started:
+            os.close(pidfd)
+            return
+        self.found(pid, pidfd, started)
+        self.look_at = float("inf")
+        self.started = self.last_output = time.monotonic()
+        if self.watch:
+            self.watch.follow(pid)
 
     def _settle(self) -> None:
         """Make sure that it is over, and learn how it ended."""
@@ -235,14 +238,18 @@ def _die_with(parent: int) -> None:
         os._exit(126)
 
 
-def _is_first(pid: int) -> bool:
-    """Say whether a process is the first one of a process namespace below ours."""
+def _started_first(pid: int) -> str:
+    """Return when a process started that is the first of a process namespace below ours.
+
+    Empty when it is gone, or is another one, which was given its number.
+    """
     try:
+        started = shim.started_at(pid)
         with open(f"/proc/{pid}/status") as file:
             (numbers,) = (line.split()[1:] for line in file if line.startswith("NSpid:"))
     except (OSError, ValueError):
-        return False
-    return len(numbers) > 1 and numbers[-1] == "1"
+        return ""
+    return started if len(numbers) > 1 and numbers[-1] == "1" else ""
 
 
 def _was_killed(pidfd: int) -> bool:

@@ -153,12 +153,15 @@ class Supervisor:
             self.watch_for(pipe, self._reader(name))
         self.watch_for(os.pidfd_open(self.runner), self._reap)
 
-    def found(self, pid: int, pidfd: int) -> None:
-        """Take note of the first process inside, also for those who come after us."""
+    def found(self, pid: int, pidfd: int, started: str) -> None:
+        """Take note of the first process inside, also for those who come after us.
+
+        `started` is what `started_at` says of it.
+        """
         self.init_pid, self.init = pid, pidfd
         self.watch_for(self.init, self._init_ended)
         with open("first", "w") as file:
-            file.write(f"{pid} {started_at(pid)}")
+            file.write(f"{pid} {started}")
 
     def follow(self) -> None:
         """Return when nothing of the process tree is left and all its output is read."""
@@ -359,7 +362,7 @@ class Sandboxed(Supervisor):
 
     def _release(self, pid: int) -> None:
         """Set the limits that only count inside the sandbox, then let it run."""
-        self.found(pid, os.pidfd_open(pid))
+        self.found(pid, os.pidfd_open(pid), started_at(pid))
         # Set before bubblewrap's last user namespace is made, and only then is it counted for this
         # sandbox alone instead of for everything that its host uid runs.
         _limit_processes(pid, self.spec["processes_max"], self.spec["uid"])
