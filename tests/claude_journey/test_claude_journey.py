@@ -13,6 +13,7 @@ import pytest
 from commandcenter.api.app import create_api
 from commandcenter.app import running
 from commandcenter.testing.desk import Desk
+from commandcenter.testing.engine import Dockerd
 from commandcenter.testing.judge import judge_stopped
 from commandcenter.testing.model_server import ModelServer
 from commandcenter.testing.scene import Installation, Sample
@@ -114,20 +115,31 @@ def _installation(folder: Path, claude: Path, model_url: str) -> Installation:
 @pytest.mark.claude
 @pytest.mark.slow
 async def test_claude_code_lands_a_change_that_its_reviewer_sent_back_once(tmp_path: Path) -> None:
+    await _lands_greeter(tmp_path, "local")
+
+
+@pytest.mark.claude
+@pytest.mark.slow
+async def test_claude_code_lands_a_change_from_containers(tmp_path: Path, engine: Dockerd) -> None:
+    await _lands_greeter(tmp_path, "container", DOCKER_HOST=engine.environment["DOCKER_HOST"])
+
+
+async def _lands_greeter(folder: Path, mode: str, **environment: str) -> None:
     claude = _claude()
     if claude is None:
         pytest.skip("there is no Claude Code CLI; `make agents` installs it")
-    sample = await Sample.make(tmp_path / "sample")
+    sample = await Sample.make(folder / "sample")
     async with ModelServer(SCENARIOS) as model:
-        installation = _installation(tmp_path / "own", claude, model.url)
+        installation = _installation(folder / "own", claude, model.url)
         settings = installation.settings(
-            HOME=str(tmp_path),
-            PATH=f"{tmp_path}/own/bin:/usr/bin:/bin",
+            HOME=str(folder),
+            PATH=f"{folder}/own/bin:/usr/bin:/bin",
             ANTHROPIC_API_KEY=REAL_KEY,
+            **environment,
         )
         async with running(settings, host="127.0.0.1", port=0, api=create_api) as service:
-            desk = Desk(service.url, installation, tmp_path)
-            ended = await desk.run(sample, PLAN, patience_s=120)
+            desk = Desk(service.url, installation, folder)
+            ended = await desk.run(sample, PLAN, patience_s=120, execution_mode=mode)
 
     assert ended.faults == ""
     assert ended.ends() == {"1.1": ("completed", "merged")}
