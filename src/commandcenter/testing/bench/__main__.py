@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from commandcenter.testing.bench import parts, reliability
+from commandcenter.testing.bench import modes, parts, reliability
 from commandcenter.testing.bench.machine import describe
 from commandcenter.testing.bench.service import TooLong
 
@@ -22,6 +22,7 @@ _PARTS: dict[str, _Part] = {
     "overhead": parts.overhead,
     "efficiency": parts.efficiency,
     "graph": parts.graph,
+    "modes": modes.modes,
     "workspaces": reliability.workspaces,
     "durability": reliability.durability,
     "recovery": reliability.recovery,

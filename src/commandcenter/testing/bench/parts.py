@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from commandcenter.testing.bench.repository import Cost, make_origin, plain_script
 from commandcenter.testing.bench.service import BenchService, Measured, serving
@@ -46,26 +47,39 @@ def efficiency(folder: Path, *, quick: bool) -> Iterator[str]:
     """Measure how much of its workers a batch of sleeping agents keeps busy."""
     yield "workers  sleep  tasks     wall  (tasks x sleep) / (workers x wall)"
     for workers in _WORKERS:
-        part = folder / f"workers-{workers}"
-        part.mkdir()
-        origin = make_origin(part)
-        with serving(part / "service", workers=workers) as service:
-            _warm_up(service, part, origin)
-            for number, sleep_s in enumerate(_SLEEPS_S, 1):
-                tasks = workers * (3 if quick else 16)
-                done = _run(
-                    service,
-                    part,
-                    origin,
-                    batches=1,
-                    width=tasks,
-                    mode="parallel",
-                    cap_s=240,
-                    sleep_s=sleep_s,
-                    first=1000 * number,
-                )
-                share = tasks * sleep_s / (workers * done.wall_s)
-                yield f"{workers:7} {sleep_s:5.1f}s {tasks:6} {done.wall_s:7.1f}s  {share:6.1%}"
+        for sleep_s in _SLEEPS_S:
+            part = folder / f"{workers}-{sleep_s}"
+            tasks = workers * (3 if quick else 16)
+            yield share_of_workers(part, workers=workers, tasks=tasks, sleep_s=sleep_s)
+
+
+def share_of_workers(
+    folder: Path,
+    *,
+    workers: int,
+    tasks: int,
+    sleep_s: float,
+    mode: str = "local",
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Return, as a line, how much of its workers a batch of agents that sleep keeps busy."""
+    folder.mkdir()
+    origin = make_origin(folder)
+    with serving(folder / "service", workers=workers, environment=environment) as service:
+        _warm_up(service, folder, origin, execution_mode=mode)
+        done = _run(
+            service,
+            folder,
+            origin,
+            batches=1,
+            width=tasks,
+            mode="parallel",
+            cap_s=240,
+            sleep_s=sleep_s,
+            execution_mode=mode,
+        )
+    share = tasks * sleep_s / (workers * done.wall_s)
+    return f"{workers:7} {sleep_s:5.1f}s {tasks:6} {done.wall_s:7.1f}s  {share:6.1%}"
 
 
 def graph(folder: Path, *, quick: bool) -> Iterator[str]:
@@ -94,9 +108,21 @@ def _paces(landed: tuple[float, ...]) -> Iterator[float]:
         before = at
 
 
-def _warm_up(service: BenchService, folder: Path, origin: Path) -> None:
+def _warm_up(
+    service: BenchService, folder: Path, origin: Path, *, execution_mode: str = "local"
+) -> None:
     """Let the service open its vault and load what it loads but once."""
-    _run(service, folder, origin, batches=1, width=1, mode="parallel", cap_s=120, first=900_000)
+    _run(
+        service,
+        folder,
+        origin,
+        batches=1,
+        width=1,
+        mode="parallel",
+        cap_s=120,
+        first=900_000,
+        execution_mode=execution_mode,
+    )
 
 
 def _run(
@@ -110,11 +136,12 @@ def _run(
     cap_s: float,
     sleep_s: float = 0,
     first: int = 0,
+    execution_mode: str = "local",
 ) -> Measured:
     plan = folder / f"plan-{first}.md"
     plan.write_text("".join(_plan(batches, width, mode, first)), "utf-8")
     agent = f"sleep {sleep_s}; {_NO_OP}" if sleep_s else _NO_OP
-    return service.run(plan, origin, agent, cap_s=cap_s)
+    return service.run(plan, origin, agent, cap_s=cap_s, execution_mode=execution_mode)
 
 
 def _plan(batches: int, width: int, mode: str, first: int) -> Iterator[str]:

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -47,25 +48,34 @@ class BenchService:
         self._process = process
         self._http = http
 
-    def run(self, plan: Path, repository: Path, agent: str, *, cap_s: float) -> Measured:
+    def run(
+        self,
+        plan: Path,
+        repository: Path,
+        agent: str,
+        *,
+        cap_s: float,
+        execution_mode: str = "local",
+    ) -> Measured:
         """Run a plan with a command as its agent.
 
         Raises:
             TooLong: it did not end within `cap_s`; it was cancelled.
         """
         before, started = processor_s(self._process.pid), time.time()
-        run = self.start(plan, repository, agent)
+        run = self.start(plan, repository, agent, execution_mode)
         landed, ended = self._follow(run, started, cap_s)
         self._need_success(run)
         used = processor_s(self._process.pid) - before
         return Measured(ended, used, landed, resident_mb(self._process.pid))
 
-    def start(self, plan: Path, repository: Path, agent: str) -> str:
+    def start(self, plan: Path, repository: Path, agent: str, execution_mode: str = "local") -> str:
         """Start a run of a plan with a command as its agent; return its id."""
         body = {
             "plan_path": str(plan),
             "repository": str(repository),
             "agent_command": agent,
+            "execution_mode": execution_mode,
         }
         answer = self._http.post(f"{_PIPELINE}/start", json=body)
         answer.raise_for_status()
@@ -123,7 +133,9 @@ class BenchService:
 
 
 @contextmanager
-def serving(folder: Path, *, workers: int) -> Iterator[BenchService]:
+def serving(
+    folder: Path, *, workers: int, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[BenchService]:
     """Run a service in `folder`, which may be one's of before, until the block ends."""
     folder.mkdir(exist_ok=True)
     config = folder / "config.toml"
@@ -131,7 +143,7 @@ def serving(folder: Path, *, workers: int) -> Iterator[BenchService]:
     options = ("--config", str(config), "--data-dir", str(folder / "data"))
     process = subprocess.Popen(
         (sys.executable, "-m", "commandcenter", *options, "serve", "--port", "0"),
-        env=_environment(folder),
+        env={**_environment(folder), **environment},
         stdout=subprocess.PIPE,
         text=True,
     )
