@@ -144,7 +144,7 @@ class _Parts:
         self._database = database.Database(self._engine)
         self._vaults = Vaults(self._git, settings.data_dir, self._database)
         self._gateway = ModelGateway(
-            _provider(settings),
+            *_providers(settings),
             prices=settings.prices,
             now_ms=_now_ms,
             record=settings.data_dir / "parked.json",
@@ -263,12 +263,12 @@ def _now_ms() -> int:
     return time.time_ns() // 10**6
 
 
-def _provider(settings: Settings) -> Provider:
-    chosen = settings.providers[0]
-    key = settings.environ.get(chosen.api_key_variable, "")
-    token = settings.environ.get(chosen.token_variable, "")
-    credential = ApiKey(key) if key else SubscriptionToken(token) if token else None
-    return Provider(chosen.name, chosen.base_url, credential)
+def _providers(settings: Settings) -> Iterator[Provider]:
+    for each in settings.providers:
+        key = settings.environ.get(each.api_key_variable, "")
+        token = settings.environ.get(each.token_variable, "")
+        credential = ApiKey(key) if key else SubscriptionToken(token) if token else None
+        yield Provider(each.name, each.base_url, credential, each.variables)
 
 
 def _hub_token(settings: Settings) -> str:

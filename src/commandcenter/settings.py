@@ -58,7 +58,21 @@ class Provider:
     name: str
     base_url: str
     api_key_variable: str
+    """Empty: it takes no such credential."""
     token_variable: str
+    """Holds what `claude setup-token` prints; empty: it takes no such credential."""
+
+    @property
+    def variables(self) -> str:
+        """Return the names of the variables that can hold its credential, for people."""
+        token = f"{self.token_variable} to what `claude setup-token` prints"
+        named = (self.api_key_variable, token if self.token_variable else "")
+        return ", or ".join(filter(None, named)) or "`api_key_variable` in its table"
+
+    def credential_variable(self, environ: Mapping[str, str]) -> str:
+        """Return the variable that holds its credential; empty when none does."""
+        named = (self.api_key_variable, self.token_variable)
+        return next((each for each in named if each and environ.get(each)), "")
 
 
 @dataclass(frozen=True)
@@ -156,6 +170,21 @@ class Settings:
             hint=_did_you_mean(name, names) or f"profiles are: {', '.join(names)}",
         )
 
+    def provider(self, name: str) -> Provider:
+        """Return the provider of this name; of none, the first.
+
+        Raises:
+            InputError: there is none.
+        """
+        names = [provider.name for provider in self.providers]
+        for provider in self.providers:
+            if provider.name == (name or names[0]):
+                return provider
+        raise InputError(
+            f"There is no model provider `{name}`.",
+            hint=_did_you_mean(name, names) or f"providers are: {', '.join(names)}",
+        )
+
 
 def load(environ: Mapping[str, str], *, config: Path | None = None) -> Settings:
     """Return the settings of this environment and configuration file.
@@ -234,6 +263,8 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
     )
     for each in (server, roles, limits, sandbox, container, forge, keep, egress, top):
         each.refuse_unknown()
+    for profile in settings.profiles:
+        settings.provider(profile.provider)
     return settings
 
 
@@ -352,6 +383,7 @@ def _profiles(table: _Table, defaults: tuple[Profile, ...]) -> tuple[Profile, ..
             programs=tuple(entry.texts("programs")),
             egress=_profile_egress(entry),
             models=tuple(entry.texts("models")),
+            provider=entry.text("provider", before.provider if before else ""),
             limits=Limits(
                 limits.number("timeout_s", plain.timeout_s),
                 limits.number("idle_s", plain.idle_s),

@@ -29,6 +29,7 @@ from commandcenter.core.run import (
     TaskStatus,
     overall,
 )
+from commandcenter.core.spending import Spending
 from commandcenter.core.upkeep import Files, Item, Restored, Salvaged, Thing
 
 RUN = "exec_0badcafe"
@@ -101,6 +102,10 @@ class MemoryService:
             if task.id == number:
                 return task
         raise NotFound(f"Task {number} not found")
+
+    async def spending(self, execution_id: str) -> Sequence[Spending]:
+        await self.run(execution_id)
+        return [Spending("strong", 2, 900, 80, 500, 0.25, 1)]
 
     async def events(
         self, execution_id: str | None, *, after: int = 0, limit: int = 1000

@@ -112,6 +112,20 @@ async def test_the_status_has_every_field_that_clients_know(
     assert answer["notes"] == ["a note"]
 
 
+async def test_what_a_run_used_is_told_by_profile(http: httpx.AsyncClient) -> None:
+    assert (await http.get(f"{RUN}/usage")).json() == [
+        {
+            "profile": "strong",
+            "asked": 2,
+            "tokens": {"input": 900, "output": 80},
+            "cached_tokens": 500,
+            "cost_usd": 0.25,
+            "unpriced": 1,
+        }
+    ]
+    assert (await http.get("/api/v1/autonomous/exec_unknown/usage")).status_code == 404
+
+
 async def test_a_run_that_only_people_can_move_says_for_what_it_waits(
     http: httpx.AsyncClient, service: MemoryService
 ) -> None:

@@ -140,6 +140,7 @@ async def _lands_greeter(folder: Path, mode: str, **environment: str) -> None:
         async with running(settings, host="127.0.0.1", port=0, api=create_api) as service:
             desk = Desk(service.url, installation, folder)
             ended = await desk.run(sample, PLAN, patience_s=120, execution_mode=mode)
+            used = await desk.get(f"/{ended.execution_id}/usage")
 
     assert ended.faults == ""
     assert ended.ends() == {"1.1": ("completed", "merged")}
@@ -156,5 +157,7 @@ async def _lands_greeter(folder: Path, mode: str, **environment: str) -> None:
     assert not [*installation.data_dir.rglob("*.egress.log")]
     keys = {request.headers.get("x-api-key") for request in model.requests if request.scenario}
     assert keys == {REAL_KEY}
+    assert [(each["profile"], each["asked"]) for each in used] == [("claude", 4)]
+    assert used[0]["tokens"] == task["tokens"]
     assert task["tokens"]["input"] >= 1000
     assert await judge_stopped(installation) == ()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from commandcenter.api.schema import SpendingAnswer, Tokens
 from commandcenter.cli.screen import Picture, draw
 from commandcenter.cli.summary import summarize
 from commandcenter.core.run import Phase, Reason, State, TaskStatus
@@ -60,10 +61,10 @@ FAILED = TaskStatus(
 )
 
 
-def _summary(shown: Shown, *, whole: bool = False) -> str:
+def _summary(shown: Shown, used: Sequence[SpendingAnswer] = (), *, whole: bool = False) -> str:
     out = io.StringIO()
     console = Console(file=out, width=80, markup=False, highlight=False, no_color=True)
-    summarize(console, *shown, whole=whole)
+    summarize(console, *shown, used, whole=whole)
     return out.getvalue()
 
 
@@ -144,3 +145,32 @@ def test_an_interrupted_run_says_how_to_go_on(shown: Callable[..., Shown]) -> No
 def test_a_task_without_checks_is_named_aloud(shown: Callable[..., Shown]) -> None:
     unverified = TaskStatus(RUN, "1.1", "One", "1", 0, State.COMPLETED, checks="unverified")
     assert "note: without any check: 1 task" in _summary(shown([unverified]))
+
+
+def _used(profile: str, cost_usd: float, unpriced: int) -> SpendingAnswer:
+    tokens = Tokens(input=12_000, output=300)
+    return SpendingAnswer(
+        profile=profile,
+        asked=2,
+        tokens=tokens,
+        cached_tokens=0,
+        cost_usd=cost_usd,
+        unpriced=unpriced,
+    )
+
+
+def test_the_summary_says_what_each_profile_used(shown: Callable[..., Shown]) -> None:
+    text = _summary(shown([LANDED]), [_used("opus", 1.5, 0), _used("scripted", 0.0, 2)])
+
+    assert "Used: 24,000 tokens in, 600 out, at least $1.50" in text
+    assert "by opus: 12,000 in, 300 out, $1.50" in text
+    assert "by scripted: 12,000 in, 300 out, cost unknown" in text
+
+
+def test_the_summary_of_one_profile_has_one_line_of_what_was_used(
+    shown: Callable[..., Shown],
+) -> None:
+    text = _summary(shown([LANDED]), [_used("opus", 1.5, 0)])
+
+    assert "Used: 12,000 tokens in, 300 out, $1.50" in text
+    assert "by opus" not in text

@@ -249,16 +249,6 @@ async def test_half_an_answer_never_ends_as_a_whole_one(tmp_path: Path) -> None:
             await post(on.path, asking("x", stream=True))
 
 
-async def test_without_a_credential_the_answer_says_what_to_set(tmp_path: Path) -> None:
-    async with served(tmp_path, HELLO, None) as on:
-        answer = await post(on.path, asking("TASK:hello"))
-
-        assert answer.status == 401
-        assert "ANTHROPIC_API_KEY" in answer.json["error"]["message"]
-        assert on.gateway.facts("a").unauthorized == 1
-        assert on.server.requests == []
-
-
 @pytest.mark.parametrize(
     "line",
     [
@@ -430,16 +420,16 @@ async def parking(folder: Path, clock: Clock, url: str) -> AsyncIterator[tuple[M
 async def test_a_provider_that_is_busy_is_left_alone_until_it_says(tmp_path: Path) -> None:
     clock = Clock()
     async with ModelServer([BUSY]) as server, parking(tmp_path, clock, server.url) as (on, path):
-        free = on.parked()
+        free = on.pauses.of("anthropic")
         answer = await post(path, asking("TASK:busy"))
-        parked, words = on.parked(), on.parked_words()
+        parked, words = on.pauses.of("anthropic"), on.pauses.words()["anthropic"]
         clock.now_ms += 60_000
 
         assert free is None
         assert answer.status == 429
         assert parked is not None
         assert "anthropic (429, rate limit) until" in words
-        assert on.parked() is None
+        assert on.pauses.of("anthropic") is None
 
 
 async def test_who_waits_for_a_busy_provider_goes_on_when_another_is_answered(
@@ -448,7 +438,7 @@ async def test_who_waits_for_a_busy_provider_goes_on_when_another_is_answered(
     clock = Clock()
     async with ModelServer([BUSY]) as server, parking(tmp_path, clock, server.url) as (on, path):
         await post(path, asking("TASK:busy"))
-        waiting = asyncio.create_task(on.available())
+        waiting = asyncio.create_task(on.pauses.over("anthropic"))
         clock.now_ms += 1000
         answer = await post(path, asking("TASK:busy"))
 
@@ -462,17 +452,17 @@ async def test_that_a_provider_is_left_alone_survives_a_restart(tmp_path: Path) 
     async with ModelServer([BUSY]) as server:
         async with parking(tmp_path, clock, server.url) as (first, path):
             await post(path, asking("TASK:busy"))
-            before = first.parked()
+            before = first.pauses.of("anthropic")
         async with parking(tmp_path, clock, server.url) as (second, _):
             assert before is not None
-            assert second.parked() == before
+            assert second.pauses.of("anthropic") == before
 
 
 async def test_a_record_that_cannot_be_read_parks_nobody(tmp_path: Path) -> None:
     (tmp_path / "parked.json").write_text('{"schema": 1, "providers": {"anthropic": {"x": 1}}}')
 
     async with parking(tmp_path, Clock(), "http://127.0.0.1:9") as (gateway, _):
-        assert gateway.parked() is None
+        assert gateway.pauses.of("anthropic") is None
 
 
 async def test_what_the_answers_cost_is_counted_by_the_table_and_else_unknown(
@@ -526,3 +516,45 @@ def test_a_request_that_names_two_models_is_not_passed_on() -> None:
     body = b'{"model": "small-1", "messages": [], "model": "big-1"}'
 
     assert problem(body, "", ["*"]) == "the request cannot be read"
+
+
+async def test_each_provider_is_asked_at_its_place_with_its_own_credential(tmp_path: Path) -> None:
+    folders = (tmp_path / "a", tmp_path / "b")
+    for folder in folders:
+        folder.mkdir()
+    async with ModelServer([HELLO]) as first, ModelServer([HELLO]) as second:
+        gateway = ModelGateway(
+            Provider("first", first.url, ApiKey("first-secret")),
+            Provider("second", second.url, ApiKey("second-secret")),
+        )
+        async with aclosing(gateway):
+            unnamed = await gateway.open(folders[0], key="a")
+            named = await gateway.open(folders[1], key="b", provider="second")
+            for path in (unnamed, named):
+                assert (await post(path, asking("TASK:hello"))).status == 200
+
+        assert [each.headers["x-api-key"] for each in first.requests] == ["first-secret"]
+        assert [each.headers["x-api-key"] for each in second.requests] == ["second-secret"]
+
+
+async def test_a_busy_provider_holds_up_nobody_who_asks_another(tmp_path: Path) -> None:
+    async with ModelServer([BUSY]) as busy:
+        record = tmp_path / "parked.json"
+        busy_one, other = Provider("busy", busy.url, KEY), Provider("other", busy.url, KEY)
+        gateway = ModelGateway(busy_one, other, now_ms=Clock(), record=record)
+        async with aclosing(gateway), gateway.socket(tmp_path, key="a") as path:
+            await post(path, asking("TASK:busy"))
+
+            assert gateway.pauses.of("busy") is not None
+            assert gateway.pauses.of("other") is None
+            assert list(gateway.pauses.words()) == ["busy"]
+        assert list(json.loads(record.read_text())["providers"]) == ["busy"]
+
+
+async def test_a_missing_credential_is_named_by_its_own_variables(tmp_path: Path) -> None:
+    provider = Provider("other", "http://127.0.0.1:9", None, "OTHER_KEY")
+    async with aclosing(ModelGateway(provider)) as gateway:
+        answer = await post(await gateway.open(tmp_path, key="a"), asking("TASK:hello"))
+
+    assert answer.status == 401
+    assert "Set OTHER_KEY in the environment" in answer.json["error"]["message"]

@@ -53,6 +53,7 @@ programs = ["node"]
 limits = { timeout_s = 60, idle_s = 5.5, output_bytes = 1000, turns = 3 }
 egress = ["none"]
 models = ["m", "m-*"]
+provider = "other"
 
 [profiles.claude]
 model = "opus"
@@ -137,6 +138,7 @@ def test_every_key_is_read(loaded: Loader) -> None:
         Limits(60.0, 5.5, 1000, 3),
         ("none",),
         ("m", "m-*"),
+        "other",
     )
     assert settings.prices == (Price("claude-sonnet-*", 3.0, 15.0, 0.3, 3.0),)
     assert settings.egress == policy(
@@ -171,6 +173,7 @@ def test_the_reviewer_is_the_working_profile_unless_it_is_named(loaded: Loader) 
         ("[sandbox]\nmemory = 1", "no setting `memory`", "did you mean `memory_bytes`?"),
         ("[container]\nimages = 'x'", "no setting `images`", "did you mean `image`?"),
         ("[container]\nengine = 'dokcer'", "cannot be `dokcer`", "did you mean `docker`?"),
+        ("[profiles.a]\nprovider = 'antropic'", "provider `antropic`", "did you mean `anthropic`?"),
         ("[forge]\nkinds = 'hub'", "no setting `kinds`", "did you mean `kind`?"),
         ("[profiles.a]\nmodle = 'x'", "[a]: there is no setting `modle`", "`model`"),
         ("[profiles.a.limits]\nturn = 1", "no setting `turn`", "did you mean `turns`?"),

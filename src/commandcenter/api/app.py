@@ -25,6 +25,7 @@ from commandcenter.api.schema import (
     Problem,
     RetryRequest,
     RootAnswer,
+    SpendingAnswer,
     StartAnswer,
     StartRequest,
     StatusAnswer,
@@ -115,6 +116,11 @@ def _runs(service: Service) -> APIRouter:
     async def tasks(execution_id: str) -> list[TaskAnswer]:
         """List the tasks of a run, in plan order."""
         return [TaskAnswer.of(task) for task in (await service.run(execution_id)).tasks]
+
+    @router.get("/{execution_id}/usage")
+    async def usage(execution_id: str) -> list[SpendingAnswer]:
+        """Say what the agents of a run have used, by profile."""
+        return [SpendingAnswer.of(each) for each in await service.spending(execution_id)]
 
     @router.get("/{execution_id}/tasks/{number}")
     async def task(execution_id: str, number: str) -> TaskAnswer:

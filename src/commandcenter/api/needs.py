@@ -15,6 +15,7 @@ from commandcenter.core.run import (
     Submission,
     TaskStatus,
 )
+from commandcenter.core.spending import Spending
 from commandcenter.core.upkeep import Files, Item, Restored, Salvaged
 
 
@@ -40,6 +41,9 @@ class Service(Protocol):
 
     async def batches(self, execution_id: str) -> Sequence[BatchStatus]:
         """Return the batches of a run, in plan order."""
+
+    async def spending(self, execution_id: str) -> Sequence[Spending]:
+        """Return what the agents of a run have used, by profile."""
 
     async def task(self, execution_id: str, number: str) -> TaskStatus:
         """Return the task of exactly this number."""

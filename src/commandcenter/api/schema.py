@@ -25,6 +25,7 @@ from commandcenter.core.run import (
     Submission,
     TaskStatus,
 )
+from commandcenter.core.spending import Spending
 from commandcenter.core.upkeep import Item, Restored, Salvaged, Thing
 
 Number = int | float | str
@@ -245,6 +246,29 @@ class TaskAnswer(BaseModel):
             started_at=_time(task.started_ms),
             completed_at=_time(task.ended_ms),
             error=(task.explanation or task.reason) if bad else None,
+        )
+
+
+class SpendingAnswer(BaseModel):
+    """What the agents of one profile used in a run."""
+
+    profile: str
+    asked: int = Field(description="Times that an agent was asked and used something.")
+    tokens: Tokens
+    cached_tokens: int = Field(description="Of the tokens in.")
+    cost_usd: float = Field(description="Of what has a price.")
+    unpriced: int = Field(description="Times of which nobody knows what it cost.")
+
+    @classmethod
+    def of(cls, spending: Spending) -> Self:
+        """Return the wire form."""
+        return cls(
+            profile=spending.profile,
+            asked=spending.asked,
+            tokens=Tokens(input=spending.input_tokens, output=spending.output_tokens),
+            cached_tokens=spending.cached_tokens,
+            cost_usd=spending.cost_usd,
+            unpriced=spending.unpriced,
         )
 
 

@@ -20,6 +20,7 @@ from commandcenter.api.schema import (
     Problem,
     RestoreAnswer,
     SalvageAnswer,
+    SpendingAnswer,
     StartAnswer,
     StatusAnswer,
 )
@@ -46,6 +47,7 @@ _OWNER_PAUSE_S = 0.25
 _RUNS = TypeAdapter(list[StatusAnswer])
 _BATCHES = TypeAdapter(list[BatchAnswer])
 _EVENTS = TypeAdapter(list[EventAnswer])
+_USAGE = TypeAdapter(list[SpendingAnswer])
 _SALVAGE = TypeAdapter(list[SalvageAnswer])
 
 
@@ -93,6 +95,10 @@ class Client:
     async def batches(self, run: str) -> list[BatchAnswer]:
         """Return the batches of a run."""
         return _BATCHES.validate_json((await self.get(f"/{run}/batches")).content)
+
+    async def usage(self, run: str) -> list[SpendingAnswer]:
+        """Return what the agents of a run have used, by profile."""
+        return _USAGE.validate_json((await self.get(f"/{run}/usage")).content)
 
     async def events(self, run: str, *, after: int, wait_s: float = 0) -> list[EventAnswer]:
         """Return what happened after this position; when nothing did, wait for something."""

@@ -137,7 +137,7 @@ async def _report(client: Client, run: str, *, as_json: bool) -> None:
         print(answer.text, flush=True)
         return
     status = StatusAnswer.model_validate_json(answer.content)
-    summarize(console(), status, await client.batches(run))
+    summarize(console(), status, await client.batches(run), await client.usage(run))
 
 
 async def _stay(link: Link, stop: Stop) -> None:

@@ -36,7 +36,8 @@ async def _status(settings: Settings, run: str | None, *, as_json: bool) -> None
             _list(await client.runs())
         else:
             shown = await client.status(run)
-            summarize(console(), shown, await client.batches(run), whole=True)
+            batches, used = await client.batches(run), await client.usage(run)
+            summarize(console(), shown, batches, used, whole=True)
 
 
 def _list(runs: Sequence[StatusAnswer]) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from commandcenter.api.schema import BatchAnswer, StatusAnswer, TaskAnswer
+from commandcenter.api.schema import BatchAnswer, SpendingAnswer, StatusAnswer, TaskAnswer
 from commandcenter.cli import wording
 from commandcenter.core.run import Phase, Reason, State
 
@@ -35,7 +35,12 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def summarize(
-    out: Console, status: StatusAnswer, batches: Sequence[BatchAnswer], *, whole: bool = False
+    out: Console,
+    status: StatusAnswer,
+    batches: Sequence[BatchAnswer],
+    used: Sequence[SpendingAnswer],
+    *,
+    whole: bool = False,
 ) -> None:
     """Print the table of a run and what to know beside it.
 
@@ -45,7 +50,7 @@ def summarize(
     listed = tasks if whole or len(tasks) <= _LISTED_MAX else _remarkable(tasks)
     out.print(_table(listed))
     out.print()
-    for line in _footer(status, tasks, len(listed)):
+    for line in _footer(status, tasks, used, len(listed)):
         # Left to the terminal to wrap, so that a command can be copied whole.
         out.print(Text(wording.one_line(line)), soft_wrap=True)
 
@@ -98,13 +103,18 @@ def _remarkable(tasks: Sequence[TaskAnswer]) -> list[TaskAnswer]:
     return [task for task in tasks if task.status is not State.COMPLETED][:_LISTED_MAX]
 
 
-def _footer(status: StatusAnswer, tasks: Sequence[TaskAnswer], listed: int) -> Iterator[str]:
+def _footer(
+    status: StatusAnswer,
+    tasks: Sequence[TaskAnswer],
+    used: Sequence[SpendingAnswer],
+    listed: int,
+) -> Iterator[str]:
     if listed < len(tasks):
         left_out = wording.count(len(tasks) - listed, "task")
         yield f"{left_out} not listed: commandcenter status {status.execution_id}"
     yield _outcome(status)
     yield from _result(status, tasks)
-    yield from _used(tasks)
+    yield from _used(used)
     yield from _unverified(tasks)
     yield from (f"note: {note}" for note in status.notes)
     yield from _advice(status, tasks)
@@ -139,13 +149,24 @@ def _result(status: StatusAnswer, tasks: Sequence[TaskAnswer]) -> Iterator[str]:
         yield f"Result: branch {status.landed_on} of {status.repository}, commit {commit}"
 
 
-def _used(tasks: Sequence[TaskAnswer]) -> Iterator[str]:
-    asked = sum(task.tokens.input for task in tasks)
-    answered = sum(task.tokens.output for task in tasks)
-    if asked or answered:
-        cost = sum(task.cost_usd for task in tasks)
-        known = f"${cost:.2f}" if cost else "cost unknown"
-        yield f"Used: {asked:,} tokens in, {answered:,} out, {known}"
+def _used(used: Sequence[SpendingAnswer]) -> Iterator[str]:
+    if not used:
+        return
+    asked = sum(each.tokens.input for each in used)
+    answered = sum(each.tokens.output for each in used)
+    unpriced = sum(each.unpriced for each in used)
+    cost = _cost(sum(each.cost_usd for each in used), unpriced)
+    yield f"Used: {asked:,} tokens in, {answered:,} out, {cost}"
+    if len(used) > 1:
+        for each in used:
+            tokens = f"{each.tokens.input:,} in, {each.tokens.output:,} out"
+            yield f"  by {each.profile}: {tokens}, {_cost(each.cost_usd, each.unpriced)}"
+
+
+def _cost(cost_usd: float, unpriced: int) -> str:
+    if not unpriced:
+        return f"${cost_usd:.2f}"
+    return f"at least ${cost_usd:.2f}" if cost_usd else "cost unknown"
 
 
 def _unverified(tasks: Sequence[TaskAnswer]) -> Iterator[str]:

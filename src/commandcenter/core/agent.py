@@ -46,6 +46,8 @@ class Profile:
     """Presets and hosts that it may reach, in place of the project's; None: the project's."""
     models: tuple[str, ...] = ()
     """Globs over the models that the gateway passes on; none is any."""
+    provider: str = ""
+    """Name of the model provider that answers it; empty: the first that is configured."""
 
 
 @dataclass(frozen=True)

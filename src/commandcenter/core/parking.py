@@ -19,7 +19,10 @@ PAUSE_MAX_S = 300.0
 TOLD_MAX_S = 6 * 3600.0
 """The longest pause that a provider may ask for."""
 WAITS_FOR_MODEL = "the model provider"
-"""What a task waits for whose agent may not begin; until when is told when it is asked."""
+"""What a task waits for whose agent may not begin, followed by the provider's name.
+
+Until when is told when it is asked.
+"""
 SCHEMA = 1
 
 

@@ -36,6 +36,8 @@ class Provider:
     name: str
     base_url: str
     credential: ApiKey | SubscriptionToken | None
+    variables: str = "its credential"
+    """How people name it: the variables that hold the credential."""
 
     def __post_init__(self) -> None:
         url = urlsplit(self.base_url)

@@ -7,15 +7,12 @@ through as it comes, and counts what each attempt uses.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
-import os
 import re
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,18 +21,16 @@ from aiohttp import web
 from yarl import URL
 
 from commandcenter.core.agent import Usage
-from commandcenter.core.parking import Parked, after_answer, from_record, to_record
 from commandcenter.core.prices import Price
 from commandcenter.gateway import pinning
-from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken, authenticated
+from commandcenter.gateway.credentials import Provider, authenticated
 from commandcenter.gateway.meter import AnswerMeter, Facts, Tally, seconds
+from commandcenter.gateway.pauses import Pauses
 from commandcenter.gateway.sockets import bound
 
 SOCKET_NAME = "model.sock"
 BODY_BYTES_MAX = 64 * 2**20
 RETRY_AFTER_MAX_S = 60
-LOOK_S = 1.0
-"""How often a pause is looked at whose end may have come by a clock that was set."""
 
 _MESSAGES = "/v1/messages"
 _POSTS = frozenset({_MESSAGES, f"{_MESSAGES}/count_tokens"})
@@ -68,55 +63,59 @@ class _Refused:
 
 
 class ModelGateway:
-    """Serves one unix socket an attempt, all in front of one provider. End it with `aclose`."""
+    """Serves one unix socket an attempt, in front of its provider. End it with `aclose`."""
 
     def __init__(
         self,
-        provider: Provider,
-        *,
+        *providers: Provider,
         prices: Sequence[Price] = (),
         now_ms: Callable[[], int] = lambda: time.time_ns() // 10**6,
         record: Path | None = None,
     ) -> None:
-        """Serve agents of this provider.
+        """Serve agents of these providers; the first is used where none is named.
 
-        `record`: the file in which it is kept, over a restart, until when the provider is left
+        `record`: the file in which it is kept, over a restart, until when which of them is left
         alone.
         """
-        self._provider = provider
+        self._providers = {provider.name: provider for provider in providers}
+        self._first = providers[0].name
         self._prices = prices
-        self._now_ms = now_ms
-        self._record = record
-        self._parked = _recorded(record).get(provider.name)
-        self._answered = asyncio.Event()
+        self.pauses = Pauses(now_ms, record)
         self._client: aiohttp.ClientSession | None = None
         self._runners: dict[Path, web.ServerRunner] = {}
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
 
+    def named(self, provider: str) -> str:
+        """Return the name of the provider that answers where this one is asked for."""
+        return provider or self._first
+
     @asynccontextmanager
     async def socket(
-        self, folder: Path, *, key: str, models: Sequence[str] = ()
+        self, folder: Path, *, key: str, models: Sequence[str] = (), provider: str = ""
     ) -> AsyncIterator[Path]:
         """Serve `folder/model.sock` for the attempt `key`; give its path."""
-        path = await self.open(folder, key=key, models=models)
+        path = await self.open(folder, key=key, models=models, provider=provider)
         try:
             yield path
         finally:
             await self.close(folder)
 
-    async def open(self, folder: Path, *, key: str, models: Sequence[str] = ()) -> Path:
+    async def open(
+        self, folder: Path, *, key: str, models: Sequence[str] = (), provider: str = ""
+    ) -> Path:
         """Serve `folder/model.sock` for the attempt `key` until `close`; return its path.
 
         A socket that an earlier process left there is replaced. What is counted for a key adds
         up over all sockets that were opened with it. `models` are globs over what may be asked
-        for; none is any.
+        for; none is any. `provider`: the name of the one that answers.
         """
         await self.close(folder)
+        answering = self._providers[self.named(provider)]
         if self._client is None:
             self._client = _client()
 
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
-            return await self._answer(key, request, models)
+            return await self._answer(answering, key, request, models)
 
         # Without cancellation an answer nobody waits for would run on, and be paid for.
         server = web.Server(
@@ -142,25 +141,6 @@ class ModelGateway:
         """Return what the provider answered to this attempt so far."""
         return self._tallies[key].facts if key in self._tallies else Facts()
 
-    def parked(self) -> Parked | None:
-        """Return until when the provider wants to be left alone, if it does."""
-        holds = self._parked is not None and self._parked.holds(self._now_ms())
-        return self._parked if holds else None
-
-    def parked_words(self) -> str:
-        """Return what is waited for while the provider is left alone; empty when it is not."""
-        parked = self.parked()
-        return parked.words(self._provider.name) if parked else ""
-
-    async def available(self) -> None:
-        """Wait for as long as the provider is left alone."""
-        while (parked := self.parked()) is not None:
-            left_s = (parked.until_ms - self._now_ms()) / 1000
-            self._answered.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(max(left_s, 0.0), LOOK_S)):
-                    await self._answered.wait()
-
     async def aclose(self) -> None:
         """Stop serving all sockets and leave the provider's connections."""
         for folder in tuple(self._runners):
@@ -170,16 +150,15 @@ class ModelGateway:
             self._client = None
 
     async def _answer(
-        self, key: str, request: web.BaseRequest, models: Sequence[str]
+        self, provider: Provider, key: str, request: web.BaseRequest, models: Sequence[str]
     ) -> web.StreamResponse:
         if request.method == "HEAD" and request.raw_path == "/":
             return web.Response()
         if refused := _refused(request.method, request.raw_path):
             return _error(refused)
-        credential = self._provider.credential
-        if credential is None:
+        if provider.credential is None:
             self._note(key, 401)
-            return _error(_no_credential(self._provider.name))
+            return _error(_no_credential(provider))
         if unbounded := _unbounded(request):
             return _error(unbounded)
         # Passed on as it comes: held here, a few of the largest would be all our memory.
@@ -191,19 +170,20 @@ class ModelGateway:
             encoding = request.headers.get("content-encoding", "")
             if problem := pinning.problem(content, encoding, models):
                 return _error(_pinned(models, problem))
-        return await self._forward(key, request, credential, content)
+        return await self._forward(provider, key, request, content)
 
     async def _forward(
         self,
+        provider: Provider,
         key: str,
         request: web.BaseRequest,
-        credential: ApiKey | SubscriptionToken,
         content: aiohttp.StreamReader | bytes | None,
     ) -> web.StreamResponse:
         assert self._client is not None
-        url = URL(self._provider.base_url.rstrip("/") + request.raw_path, encoded=True)
-        headers = authenticated(_passed_in(request.headers), credential)
-        asked_ms = self._now_ms()
+        assert provider.credential is not None
+        url = URL(provider.base_url.rstrip("/") + request.raw_path, encoded=True)
+        headers = authenticated(_passed_in(request.headers), provider.credential)
+        asked_ms = self.pauses.now_ms()
         try:
             upstream = await self._client.request(
                 request.method, url, data=content, headers=headers, allow_redirects=False
@@ -211,11 +191,11 @@ class ModelGateway:
         except (aiohttp.ClientError, TimeoutError) as error:
             self._note(key, 502)
             _log.warning("The model provider cannot be reached: %s %s", type(error).__name__, key)
-            return _error(_unreachable(self._provider, error))
+            return _error(_unreachable(provider, error))
         async with upstream:
             wait = upstream.headers.get("retry-after")
             self._note(key, upstream.status, wait)
-            self._park(upstream.status, wait, asked_ms)
+            self.pauses.draw(provider.name, upstream.status, seconds(wait), asked_ms=asked_ms)
             return await self._relay(key, request, upstream)
 
     async def _relay(
@@ -243,37 +223,8 @@ class ModelGateway:
                 self._tallies[key] = self._tallies[key].with_usage(meter.usage(self._prices))
         return answer
 
-    def _park(self, status: int, retry_after: str | None, asked_ms: int) -> None:
-        """Draw the conclusion for all agents from one answer of the provider."""
-        before, now_ms = self._parked, self._now_ms()
-        told_s = seconds(retry_after)
-        self._parked = after_answer(before, status, told_s, asked_ms=asked_ms, now_ms=now_ms)
-        if self._parked != before:
-            self._answered.set()
-            self._keep()
-
-    def _keep(self) -> None:
-        if self._record is None:
-            return
-        parked = {self._provider.name: self._parked} if self._parked else {}
-        fresh = self._record.with_suffix(".new")
-        try:
-            # Not synced: what a power cut loses of it is said again by the next answer.
-            fresh.write_text(json.dumps(to_record(parked)))
-            os.replace(fresh, self._record)
-        except OSError as error:
-            _log.warning("Until when the provider is left alone cannot be kept: %s", error)
-
     def _note(self, key: str, status: int, retry_after: str | None = None) -> None:
         self._tallies[key] = self._tallies[key].with_answer(status, retry_after)
-
-
-def _recorded(record: Path | None) -> dict[str, Parked]:
-    try:
-        return from_record(json.loads(record.read_bytes())) if record else {}
-    except (OSError, ValueError, TypeError, AttributeError, LookupError):
-        # Missing, or not ours to read: the provider says it again.
-        return {}
 
 
 def _client() -> aiohttp.ClientSession:
@@ -300,12 +251,11 @@ def _refused(method: str, target: str) -> _Refused | None:
     )
 
 
-def _no_credential(provider: str) -> _Refused:
+def _no_credential(provider: Provider) -> _Refused:
     return _Refused(
         401,
-        f"CommandCenter holds no credential for the model provider `{provider}`. Set "
-        "ANTHROPIC_API_KEY, or CLAUDE_CODE_OAUTH_TOKEN (from `claude setup-token`), in the "
-        "environment of the service.",
+        f"CommandCenter holds no credential for the model provider `{provider.name}`. Set "
+        f"{provider.variables} in the environment of the service.",
     )
 
 

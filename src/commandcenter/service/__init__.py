@@ -53,6 +53,7 @@ from commandcenter.core.run import (
     TaskStatus,
     overall,
 )
+from commandcenter.core.spending import KINDS, Spending, by_profile
 from commandcenter.core.upkeep import Files, Item, Restored, Salvaged
 from commandcenter.readers import PlanSource, ReadResult, read_plan
 from commandcenter.service.doctor import Doctor
@@ -316,7 +317,7 @@ class Service:
         if self._flow is None:
             return ()
         recorded = "A disk is full: what was done waits to be recorded in the database."
-        parked = self._equipment.gateway.parked_words()
+        parked = " and ".join(self._equipment.gateway.pauses.words().values())
         return (
             *((recorded,) if self._database.is_short_of_room() else ()),
             *((f"No agent begins now: work waits for {parked}.",) if parked else ()),
@@ -339,8 +340,9 @@ class Service:
             task = replace(task, proposal_url=self._full(task.proposal_url))
         if task.waiting_for == WAITS_FOR_DISK:
             task = replace(task, waiting_for=self._equipment.disk_words())
-        elif task.waiting_for == WAITS_FOR_MODEL:
-            words = self._equipment.gateway.parked_words() or WAITS_FOR_MODEL
+        elif task.waiting_for.startswith(WAITS_FOR_MODEL):
+            name = task.waiting_for.removeprefix(WAITS_FOR_MODEL).strip()
+            words = self._equipment.gateway.pauses.words().get(name, task.waiting_for)
             task = replace(task, waiting_for=words)
         return task
 
@@ -374,6 +376,14 @@ class Service:
             )
             for batch in self._equipment.plans.of(session, execution_id).batches
         )
+
+    async def spending(self, execution_id: str) -> Sequence[Spending]:
+        """Return what the agents of a run have used, by profile.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        return await self._database.transact(_spending, execution_id)
 
     async def task(self, execution_id: str, number: str) -> TaskStatus:
         """Return one task of a run.
@@ -568,6 +578,11 @@ def _unsupported(plan: Plan) -> list[str]:
             fields = ", ".join(named)
             notes.append(f"Task {task.id}: the fields {fields} are not applied in this version.")
     return notes
+
+
+def _spending(session: Session, execution_id: str) -> tuple[Spending, ...]:
+    views.read_run(session, execution_id)
+    return by_profile(views.events_of(session, execution_id, KINDS))
 
 
 def _first_status(run: str, plan: Plan, index: int) -> TaskStatus:

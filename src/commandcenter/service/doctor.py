@@ -137,7 +137,9 @@ class Doctor:
     def _wanted(self, profile: Profile) -> Finding:
         """Return a finding that is no failure for an agent that nobody asked for."""
         finding = self._agent(profile, self._settings.mode)
-        asked = profile.name in self._settings.configured or self._credential_variable()
+        provider = self._settings.provider(profile.provider)
+        credential = provider.credential_variable(self._settings.environ)
+        asked = profile.name in self._settings.configured or credential
         if finding.health is not Health.MISSING or asked:
             return finding
         detail = f"{finding.detail}; nobody configured this agent"
@@ -159,7 +161,7 @@ class Doctor:
         if profile.agent == "shell":
             return self._command(name, profile, mode)
         if plugin.program == "claude":
-            return self._credential(name)
+            return self._credential(name, profile)
         return Finding(name, Health.OK, f"agent {profile.agent}")
 
     def _command(self, name: str, profile: Profile, mode: str) -> Finding:
@@ -185,20 +187,12 @@ class Doctor:
             f'agent = "shell", command = "{found.name} …", programs = ["{found}"]'
         )
 
-    def _credential_variable(self) -> str:
-        """Return the variable that holds the model's credential, or nothing."""
-        provider = self._settings.providers[0]
-        variables = (provider.api_key_variable, provider.token_variable)
-        return next((each for each in variables if self._settings.environ.get(each)), "")
-
-    def _credential(self, name: str) -> Finding:
-        provider = self._settings.providers[0]
-        if variable := self._credential_variable():
-            return Finding(name, Health.OK, f"agent claude, credential from ${variable}")
-        hint = (
-            f"set {provider.api_key_variable}, or {provider.token_variable} to what "
-            "`claude setup-token` prints; to try without a model, use --agent-command"
-        )
+    def _credential(self, name: str, profile: Profile) -> Finding:
+        provider = self._settings.provider(profile.provider)
+        if variable := provider.credential_variable(self._settings.environ):
+            where = f" for {provider.name}" if profile.provider else ""
+            return Finding(name, Health.OK, f"agent claude, credential{where} from ${variable}")
+        hint = f"set {provider.variables}; to try without a model, use --agent-command"
         return Finding(name, Health.MISSING, "no model credential is set", hint)
 
     async def _durability(self) -> Finding:

@@ -62,8 +62,13 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
     policy = equipment.egress_of(question.profile)
     journal = equipment.logs.journal(job.run.id, job.task.id, job.attempt.number, question.name)
     async with (
-        _slot(equipment, job, question.phase, begun=_has_begun(job, workspace, question)),
-        equipment.gateway.socket(workspace.gateway, key=key, models=question.profile.models),
+        _slot(equipment, job, question, begun=_has_begun(job, workspace, question)),
+        equipment.gateway.socket(
+            workspace.gateway,
+            key=key,
+            models=question.profile.models,
+            provider=question.profile.provider,
+        ),
         equipment.proxy.socket(workspace.gateway, policy, journal),
         _live(equipment, job, agent, question.prompt.role) as live,
     ):
@@ -122,19 +127,20 @@ def _has_begun(job: Job, workspace: Workspace, question: Question) -> bool:
 
 @contextlib.asynccontextmanager
 async def _slot(
-    equipment: Equipment, job: Job, phase: Phase, *, begun: bool
+    equipment: Equipment, job: Job, question: Question, *, begun: bool
 ) -> AsyncIterator[None]:
     """Have a worker, and a provider that takes questions, before an agent begins."""
+    pauses, provider = equipment.gateway.pauses, equipment.gateway.named(question.profile.provider)
     while True:
-        if not begun and equipment.gateway.parked():
-            await enter(equipment, job, Phase.WAITING, WAITS_FOR_MODEL)
-            await equipment.gateway.available()
+        if not begun and pauses.of(provider):
+            await enter(equipment, job, Phase.WAITING, f"{WAITS_FOR_MODEL} {provider}")
+            await pauses.over(provider)
         if equipment.slots.locked():
             await enter(equipment, job, Phase.WAITING, "a free worker")
         async with equipment.slots:
             # Asked once more: it may have been a long wait for the worker.
-            if begun or not equipment.gateway.parked():
-                await enter(equipment, job, phase)
+            if begun or not pauses.of(provider):
+                await enter(equipment, job, question.phase)
                 yield
                 return
 

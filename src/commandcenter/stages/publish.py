@@ -156,6 +156,7 @@ def _reviewed(record: Record, profile: str, usages: tuple[Usage, ...]) -> Record
         "profile": profile,
         "input_tokens": sum(usage.input_tokens for usage in usages),
         "output_tokens": sum(usage.output_tokens for usage in usages),
+        "cached_tokens": sum(usage.cached_tokens for usage in usages),
         "cost_usd": reduce(added, costs) if costs else None,
     }
 

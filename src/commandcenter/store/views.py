@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -298,6 +298,14 @@ def events(
     if task is not None:
         query = query.where(schema.events.c.task == task)
     rows = session.execute(query.order_by(schema.events.c.seq).limit(limit)).mappings()
+    return tuple(_event(row) for row in rows)
+
+
+def events_of(session: Session, run: str, kinds: Sequence[EventKind]) -> tuple[Event, ...]:
+    """Return all events of a run that are of these kinds, in order."""
+    table = schema.events
+    query = sa.select(table).where(table.c.run == run, table.c.kind.in_(kinds))
+    rows = session.execute(query.order_by(table.c.seq)).mappings()
     return tuple(_event(row) for row in rows)
 
 
