@@ -111,6 +111,28 @@ async def test_a_run_without_an_engine_is_refused_with_what_to_install(tmp_path:
     assert "apt install docker.io" in problem["hint"]
 
 
+async def test_a_repository_that_asks_for_the_host_is_refused_before_anything_starts(
+    tmp_path: Path, engine: Dockerd
+) -> None:
+    installation = Installation.make(
+        tmp_path / "own",
+        more='[container]\ndevcontainer = "devcontainer.json"\n',
+        variables={"DOCKER_HOST": engine.environment["DOCKER_HOST"]},
+    )
+    host = Host(installation, tmp_path)
+    with host.serving() as service:
+        desk = await host.desk(service)
+        sample = await desk.sample(files={"devcontainer.json": '{"image": "x", "mounts": ["/"]}'})
+        body = desk.body(sample, plan(batch(1, SLOW)), execution_mode="container")
+        answer = await desk.post("/start", body)
+        runs = await desk.get("")
+
+    assert answer.status_code == 400
+    assert "`mounts` is refused" in answer.json()["detail"]
+    assert "[container]" in answer.json()["hint"]
+    assert runs == []
+
+
 def _kill(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.communicate(timeout=30)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from commandcenter.core.devcontainer import Recipe
-from commandcenter.core.errors import WorkspaceError
+from commandcenter.core.errors import InputError, WorkspaceError
 from commandcenter.core.workspace import Workspace
 from commandcenter.system import container
 from commandcenter.system.git import Git
@@ -130,8 +130,48 @@ async def test_a_devcontainer_file_that_would_run_on_the_host_is_refused_and_run
     with pytest.raises(WorkspaceError, match="`initializeCommand` is refused"):
         async with opened(mode, example):
             pass
+    with pytest.raises(InputError, match="`initializeCommand` is refused"):
+        await mode.require(example.vault, example.commit)
 
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"devcontainer": "devcontainer.json"},
+        {"recipe": Recipe(dockerfile="Dockerfile")},
+        {"recipe": Recipe(dockerfile="there", context="nowhere")},
+    ],
+)
+async def test_a_commit_without_what_its_image_is_made_of_is_told_before_anything_runs(
+    tmp_path: Path, engine: Dockerd, options: dict[str, object]
+) -> None:
+    example = await repository(tmp_path, there="FROM scratch")
+    mode = kind(tmp_path, engine, **options)
+
+    with pytest.raises(InputError, match=r"There is no .* in commit"):
+        await mode.require(example.vault, example.commit)
+
+
+async def test_a_commit_with_what_its_image_is_made_of_is_taken(
+    tmp_path: Path, engine: Dockerd
+) -> None:
+    example = await repository(tmp_path, Dockerfile="FROM scratch")
+
+    await kind(tmp_path, engine, recipe=Recipe(dockerfile="Dockerfile")).require(
+        example.vault, example.commit
+    )
+
+
+async def test_an_unknown_image_is_told_with_how_to_get_it(tmp_path: Path, engine: Dockerd) -> None:
+    mode = kind(tmp_path, engine, recipe=Recipe("localhost:1/none"))
+
+    strength = await mode.probe()
+
+    assert not strength.ok
+    assert "There is no image localhost:1/none" in strength.problems[-1]
+    assert "docker pull localhost:1/none" in strength.hint
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,13 @@ class Workspaces(Protocol):
     def lacks(self, program: str) -> bool:
         """Say whether commands will surely not find this program, a name or path, inside."""
 
+    async def require(self, vault: Path, commit: str) -> None:
+        """Make sure that what the files of a commit say about its workspaces can be done.
+
+        Raises:
+            InputError: it is refused, or missing.
+        """
+
     def open(
         self, key: WorkspaceKey, *, vault: Path, commit: str, keep: bool = False
     ) -> AbstractAsyncContextManager[Workspace]:

@@ -224,7 +224,7 @@ class Service:
         options: Options,
         notes: list[str],
     ) -> NewRun:
-        landed_on = await self._landing(run, repository, notes)
+        landed_on = await self._landing(run, repository, mode, notes)
         record = facts.NewRun(
             id=run,
             plan=to_json(plan),
@@ -244,11 +244,12 @@ class Service:
         statuses = [_first_status(run, plan, n) for n in range(len(plan.tasks))]
         return NewRun(record, statuses, [(e.on, e.task, e.why.value) for e in edges(plan)])
 
-    async def _landing(self, run: str, repository: Repository, notes: list[str]) -> str:
+    async def _landing(self, run: str, repository: Repository, mode: str, notes: list[str]) -> str:
         """Fetch the vault, and choose the branch that the run lands on."""
         try:
             vault = await self._equipment.vaults.open(repository.upstream)
             tip = await vault.fetch(repository.target)
+            await self._equipment.workspaces[mode].require(vault.path, tip)
             checked_out = repository.current_branch == repository.target
             if repository.has_remote or not (checked_out and repository.dirty):
                 return repository.target

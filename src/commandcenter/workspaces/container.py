@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from commandcenter.core import devcontainer
 from commandcenter.core.devcontainer import Recipe
-from commandcenter.core.errors import GitError, WorkspaceError
+from commandcenter.core.errors import GitError, InputError, WorkspaceError
 from commandcenter.core.workspace import (
     WORK,
     Command,
@@ -133,7 +133,15 @@ class Container(Folders[_Means]):
             if problem is None and self._means is not None:
                 return _strength(self._means, problems)
             problems.append(f"{engine.title}: {problem}")
-        return _unfit(problems)
+        return _unfit(problems, self._hint(engines))
+
+    def _hint(self, engines: Sequence[Engine]) -> str:
+        if engines and self._recipe.image:
+            return (
+                f"Check the name in [container], or get it: {engines[0].kind} pull "
+                f"{self._recipe.image}"
+            )
+        return _HINT
 
     async def _use(self, engine: Engine) -> str | None:
         """Decide for an engine if it works; return why it does not."""
@@ -181,6 +189,16 @@ class Container(Folders[_Means]):
             return False
         return sandbox.lacks(program, [bind.source for bind in self._extra], self._path)
 
+    async def require(self, vault: Path, commit: str) -> None:
+        """Make sure that the image of a commit's commands can be asked for."""
+        try:
+            recipe = await self._recipe_of(vault, commit)
+            if recipe.dockerfile:
+                await self._inputs(recipe, vault, commit)
+        except WorkspaceError as error:
+            hint = "mend it in the repository, or say in [container] what to use instead"
+            raise InputError(error.message, hint=hint) from error
+
     async def _provide(
         self, key: WorkspaceKey, vault: Path, commit: str, *, lasting: bool
     ) -> FolderWorkspace:
@@ -215,18 +233,14 @@ class Container(Folders[_Means]):
     async def _recipe_of(self, vault: Path, commit: str) -> Recipe:
         if not self._devcontainer:
             return self._recipe
+        await self._object(vault, commit, self._devcontainer)
         return devcontainer.read(
             await self._ask(vault, "cat-file", "blob", f"{commit}:{self._devcontainer}"),
             self._devcontainer,
         )
 
     async def _built(self, engine: Engine, recipe: Recipe, vault: Path, commit: str) -> Image:
-        context = "" if recipe.context == "." else recipe.context
-        inputs = [
-            await self._ask(vault, "rev-parse", "--verify", f"{commit}:{context}"),
-            await self._ask(vault, "rev-parse", "--verify", f"{commit}:{recipe.dockerfile}"),
-            sorted(recipe.arguments.items()),
-        ]
+        inputs = await self._inputs(recipe, vault, commit)
         name = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
         log = made(self._root / "builds") / f"{name}.log"
         async with self._building[name]:
@@ -243,6 +257,25 @@ class Container(Folders[_Means]):
                 )
             finally:
                 await asyncio.to_thread(removal.remove, scratch)
+
+    async def _inputs(self, recipe: Recipe, vault: Path, commit: str) -> list[object]:
+        """Return what an image is made of, as JSON."""
+        context = "" if recipe.context == "." else recipe.context
+        return [
+            await self._object(vault, commit, context),
+            await self._object(vault, commit, recipe.dockerfile),
+            sorted(recipe.arguments.items()),
+        ]
+
+    async def _object(self, vault: Path, commit: str, path: str) -> str:
+        try:
+            return (
+                await self._git.run("rev-parse", "--verify", f"{commit}:{path}", git_dir=vault)
+            ).text
+        except GitError as error:
+            raise WorkspaceError(
+                f"There is no {path} in commit {commit[:12]}, which the image is to be made by."
+            ) from error
 
     async def _ask(self, vault: Path, *words: str) -> str:
         try:
@@ -313,8 +346,8 @@ def _kept(found: Mapping[str, str], asked: Mapping[str, Hold]) -> Mapping[str, H
     )
 
 
-def _unfit(problems: Sequence[str]) -> Strength:
-    return Strength(False, "none", "none", tuple(problems), _HINT)
+def _unfit(problems: Sequence[str], hint: str = _HINT) -> Strength:
+    return Strength(False, "none", "none", tuple(problems), hint)
 
 
 def _strength(means: _Means, problems: Sequence[str]) -> Strength:

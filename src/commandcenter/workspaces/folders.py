@@ -96,6 +96,9 @@ class Folders(ABC, Generic[MeansT]):
     async def _tidy(self) -> None:
         """Remove what killed shims left outside of their folders."""
 
+    async def require(self, vault: Path, commit: str) -> None:
+        """Make sure that what the files of a commit say can be done; they mostly say nothing."""
+
     def detach(self) -> None:
         """Leave alone what runs from now on: the service is stopping, its next start goes on.
 
