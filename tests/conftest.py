@@ -7,7 +7,9 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from commandcenter.testing import github_contract
 from commandcenter.testing.engine import Dockerd, dockerd, lacking
+from commandcenter.testing.github_contract import Contract
 
 _PRIVATE = {
     "HOME": "",
@@ -42,6 +44,14 @@ def engine() -> Iterator[Dockerd]:
         pytest.skip(reason)
     with dockerd() as engine:
         yield engine
+
+
+@pytest.fixture(scope="session")
+def contract(tmp_path_factory: pytest.TempPathFactory) -> Contract | None:
+    """GitHub's description of its API; None where it cannot be had."""
+    if github_contract.lacking():
+        return None
+    return Contract(github_contract.fetch(tmp_path_factory.mktemp("github")))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

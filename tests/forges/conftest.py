@@ -14,6 +14,7 @@ from commandcenter.store.database import migrate, open_engine, prepare_sqlite, s
 from commandcenter.store.hub import HubStore
 from commandcenter.system.git import Git
 from commandcenter.testing.forges import BareGround, make_bare, served
+from commandcenter.testing.github_contract import Checked, Contract
 
 TOKENS = {"token-of-the-author": "author", "token-of-the-reviewer": "reviewer"}
 
@@ -31,7 +32,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def ground(tmp_path: Path, template: Path) -> AsyncIterator[BareGround]:
+async def ground(
+    tmp_path: Path, template: Path, contract: Contract | None
+) -> AsyncIterator[BareGround]:
     git = Git()
     folder = tmp_path / "hub"
     shutil.copytree(template, folder)
@@ -41,8 +44,12 @@ async def ground(tmp_path: Path, template: Path) -> AsyncIterator[BareGround]:
     hub = create_hub(
         HubStore(engine), lambda owner, name: repositories.get((owner, name)), git, TOKENS
     )
+    checked = Checked(hub, contract) if contract else None
     # No TLS context: making one takes longer than most of these tests.
-    async with served(hub) as url, httpx.AsyncClient(trust_env=False, verify=False) as shared:
+    async with (
+        served(checked or hub) as url,
+        httpx.AsyncClient(trust_env=False, verify=False) as shared,
+    ):
         author, reviewer, stranger = (
             GitHub(url, "acme", "project", token, client=shared)
             for token in (*TOKENS, "no-token-of-ours")
@@ -56,3 +63,4 @@ async def ground(tmp_path: Path, template: Path) -> AsyncIterator[BareGround]:
         async with client:
             yield BareGround(author, reviewer, stranger, repository.git_dir, client, git)
     engine.dispose()
+    assert checked is None or checked.findings == []

@@ -11,12 +11,14 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from commandcenter.hub import HubRepository, create_hub
 from commandcenter.store.database import migrate, open_engine, prepare_sqlite, sqlite_url
 from commandcenter.store.hub import HubStore
 from commandcenter.system.git import Git
 from commandcenter.testing.forges import make_bare, write_commit
+from commandcenter.testing.github_contract import Checked, Contract
 
 TOKENS = {"token-of-the-author": "author", "token-of-the-reviewer": "reviewer"}
 
@@ -91,20 +93,23 @@ def desk(tmp_path: Path, template: tuple[Path, str]) -> Desk:
 
 
 @pytest.fixture
-async def app(desk: Desk) -> AsyncIterator[Starlette]:
+async def app(desk: Desk, contract: Contract | None) -> AsyncIterator[ASGIApp]:
+    """The hub, every call of which is checked against GitHub's description if that can be had."""
     engine = desk.engine()
-    yield desk.app(engine)
+    checked = Checked(desk.app(engine), contract, requests=False) if contract else None
+    yield checked or desk.app(engine)
     engine.dispose()
+    assert checked is None or checked.findings == []
 
 
 @pytest.fixture
-async def api(app: Starlette) -> AsyncIterator[Api]:
+async def api(app: ASGIApp) -> AsyncIterator[Api]:
     async with client_of(app) as client:
         yield Api(client)
 
 
 @pytest.fixture
-async def reviewer(app: Starlette) -> AsyncIterator[Api]:
+async def reviewer(app: ASGIApp) -> AsyncIterator[Api]:
     async with client_of(app, "token-of-the-reviewer") as client:
         yield Api(client)
 

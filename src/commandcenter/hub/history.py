@@ -194,6 +194,15 @@ class History:
         # Its first parent is the commit itself: a fast-forward, nothing merged it.
         return commit if parents[:1] == [commit] else first
 
+    async def commit(self, id_: str) -> Commit:
+        """Return a commit that exists."""
+        shown = await self._run(
+            "-c", "log.showSignature=false", "log", "-z", "--no-color", "--max-count=1",
+            f"--format=tformat:{_COMMIT_FORMAT}", id_,
+        )  # fmt: skip
+        (commit,) = _commits_in(shown.stdout)
+        return commit
+
     async def commits(self, base: str, head: str) -> tuple[Commit, ...]:
         """Return the commits of `head` that `base` lacks, oldest first, at most `COMMITS_MAX`."""
         listed = await self._run(

@@ -45,29 +45,40 @@ class Call:
 
     def page(self, entries: tuple[wire.Json, ...]) -> Response:
         """Answer with the asked part of these entries."""
-        page = asked.page_of(self.request)
-        return self.answer_list(page.of(entries), page, len(entries))
+        return answer_part(self.request, self.links.root, entries)
 
-    def answer_list(self, entries: tuple[wire.Json, ...], page: asked.Page, total: int) -> Response:
-        """Answer with one page and links to the others."""
-        pages = max(1, -(-total // page.size))
-        others = {"prev": page.number - 1, "next": page.number + 1, "first": 1, "last": pages}
-        if page.number >= pages:
-            del others["next"], others["last"]
-        if page.number <= 1:
-            del others["prev"], others["first"]
-        links = ", ".join(f'<{self._at(to, page)}>; rel="{rel}"' for rel, to in others.items())
-        return JSONResponse(list(entries), headers={"Link": links} if links else None)
 
-    def _at(self, page_number: int, page: asked.Page) -> str:
-        kept = [
-            (name, value)
-            for name, value in self.request.query_params.multi_items()
-            if name not in ("page", "per_page")
-        ]
-        query = urlencode([*kept, ("per_page", page.size), ("page", page_number)])
-        path = self.request.url.path.removeprefix(self.request.scope.get("root_path", ""))
-        return f"{self.links.root}{path}?{query}"
+def answer_part(request: Request, root: str, entries: tuple[wire.Json, ...]) -> Response:
+    """Answer with the asked part of these entries."""
+    page = asked.page_of(request)
+    return answer_page(request, root, page.of(entries), page, len(entries))
+
+
+def answer_page(
+    request: Request, root: str, entries: tuple[wire.Json, ...], page: asked.Page, total: int
+) -> Response:
+    """Answer with one page and links to the others."""
+    pages = max(1, -(-total // page.size))
+    others = {"prev": page.number - 1, "next": page.number + 1, "first": 1, "last": pages}
+    if page.number >= pages:
+        del others["next"], others["last"]
+    if page.number <= 1:
+        del others["prev"], others["first"]
+    links = [
+        f'<{_address(request, root, page, number)}>; rel="{rel}"' for rel, number in others.items()
+    ]
+    return JSONResponse(list(entries), headers={"Link": ", ".join(links)} if links else None)
+
+
+def _address(request: Request, root: str, page: asked.Page, number: int) -> str:
+    kept = [
+        (name, value)
+        for name, value in request.query_params.multi_items()
+        if name not in ("page", "per_page")
+    ]
+    query = urlencode([*kept, ("per_page", page.size), ("page", number)])
+    path = request.url.path.removeprefix(request.scope.get("root_path", ""))
+    return f"{root}{path}?{query}"
 
 
 Handler = Callable[[Call], Awaitable[Response]]
@@ -84,7 +95,7 @@ async def list_pulls(call: Call) -> Response:
     query = asked.pull_query(call.request, page, owner=call.links.repository.owner)
     pulls, total = await call.pulls.listed(query) if query else ((), 0)
     shown = tuple(wire.pull_json(pull, call.links) for pull in pulls)
-    return call.answer_list(shown, page, total)
+    return answer_page(call.request, call.links.root, shown, page, total)
 
 
 async def create_pull(call: Call) -> Response:
@@ -209,6 +220,12 @@ async def combined_status(call: Call) -> Response:
     return JSONResponse(wire.combined_status_json(commit, newest, call.links))
 
 
+async def get_commit(call: Call) -> Response:
+    """Answer with a commit."""
+    commit = await call.pulls.history.commit(await _commit(call))
+    return JSONResponse(wire.commit_json(commit, call.links))
+
+
 async def get_reference(call: Call) -> Response:
     """Answer with the git reference of a branch."""
     tip = await call.pulls.history.tip(call.path)
@@ -234,7 +251,8 @@ async def get_branch(call: Call) -> Response:
     tip = await call.pulls.history.tip(call.path)
     if tip is None:
         raise RefusalError(404, "Branch not found")
-    return JSONResponse(wire.branch_json(call.path, tip, call.links))
+    commit = await call.pulls.history.commit(tip)
+    return JSONResponse(wire.whole_branch_json(call.path, commit, call.links))
 
 
 _REPOSITORY = "/repos/{owner}/{repository}"
@@ -256,8 +274,12 @@ CALLS: tuple[tuple[str, str, Handler], ...] = (
     ("GET", f"{_REPOSITORY}/issues/{{number:int}}/comments", list_comments),
     ("POST", f"{_REPOSITORY}/issues/{{number:int}}/comments", create_comment),
     ("POST", f"{_REPOSITORY}/statuses/{{name}}", create_status),
+    # No more documented by GitHub, answered all the same, and asked by PyGithub.
+    ("GET", f"{_REPOSITORY}/statuses/{{name}}", list_statuses),
     ("GET", f"{_REPOSITORY}/commits/{{name:path}}/status", combined_status),
     ("GET", f"{_REPOSITORY}/commits/{{name:path}}/statuses", list_statuses),
+    # After those that are below it, since a branch may have slashes.
+    ("GET", f"{_REPOSITORY}/commits/{{name:path}}", get_commit),
     ("GET", f"{_REPOSITORY}/git/ref/heads/{{name:path}}", get_reference),
     ("GET", f"{_REPOSITORY}/git/refs/heads/{{name:path}}", get_reference),
     ("DELETE", f"{_REPOSITORY}/git/refs/heads/{{name:path}}", delete_reference),

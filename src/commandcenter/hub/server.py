@@ -60,6 +60,7 @@ def create_hub(
     routes = [
         Route("/", hub.index, methods=["GET"]),
         Route("/user", hub.user, methods=["GET"]),
+        Route("/user/repos", hub.own_repositories, methods=["GET"]),
         *(Route(path, hub.api(by), methods=list(by)) for path, by in methods.items()),
         *(Route(path, hub.page(handler), methods=["GET"]) for path, handler in _PAGES),
     ]
@@ -92,7 +93,14 @@ class _Hub:
 
     async def user(self, request: Request) -> Response:
         """Answer with who the token stands for."""
-        return JSONResponse(wire.user_json(self._login(request), _root(request)))
+        return JSONResponse(wire.account_json(self._login(request), _root(request)))
+
+    async def own_repositories(self, request: Request) -> Response:
+        """Answer with the repositories that had a pull request."""
+        self._login(request)
+        root = _root(request)
+        links = [wire.Links(root, each) for each in await self._served()]
+        return rest.answer_part(request, root, tuple(map(wire.repository_json, links)))
 
     def api(self, handlers: Mapping[str, rest.Handler]) -> Endpoint:
         """Return the endpoint of one path of the API."""
@@ -108,9 +116,13 @@ class _Hub:
         """Answer with the repositories that can be looked at."""
         if not _is_local(request):
             self._login(request, sign_in=True)
+        return pages.index_page(_root(request), [each.key for each in await self._served()])
+
+    async def _served(self) -> list[HubRepository]:
+        """Return the repositories that had a pull request and are there."""
         known = await asyncio.to_thread(self._records.repositories)
-        served = [name for name in known if self._repositories(name.owner, name.name)]
-        return pages.index_page(_root(request), served)
+        found = (self._repositories(name.owner, name.name) for name in known)
+        return [each for each in found if each is not None]
 
     def page(self, handler: rest.Handler) -> Endpoint:
         """Return the endpoint of a page for people."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from commandcenter.core.forge import StatusState
@@ -60,6 +61,53 @@ def refusal_json(refusal: RefusalError) -> Json:
     return body | {"documentation_url": DOCUMENTATION, "status": str(refusal.status)}
 
 
+_UNKNOWN_TIME = "1970-01-01T00:00:00Z"
+"""Clients insist on a time, also of what the hub has no record of."""
+_RELATED: Mapping[str, str] = MappingProxyType(
+    {
+        **{
+            f"{name}_url": name
+            for name in (
+                *("contributors", "deployments", "downloads", "events", "forks", "hooks"),
+                *("languages", "merges", "stargazers", "subscribers", "subscription", "tags"),
+                "teams",
+            )
+        },
+        "archive_url": "{archive_format}{/ref}",
+        "assignees_url": "assignees{/user}",
+        "blobs_url": "git/blobs{/sha}",
+        "branches_url": "branches{/branch}",
+        "collaborators_url": "collaborators{/collaborator}",
+        "comments_url": "comments{/number}",
+        "commits_url": "commits{/sha}",
+        "compare_url": "compare/{base}...{head}",
+        "contents_url": "contents/{+path}",
+        "git_commits_url": "git/commits{/sha}",
+        "git_refs_url": "git/refs{/sha}",
+        "git_tags_url": "git/tags{/sha}",
+        "issue_comment_url": "issues/comments{/number}",
+        "issue_events_url": "issues/events{/number}",
+        "issues_url": "issues{/number}",
+        "keys_url": "keys{/key_id}",
+        "labels_url": "labels{/name}",
+        "milestones_url": "milestones{/number}",
+        "notifications_url": "notifications{?since,all,participating}",
+        "pulls_url": "pulls{/number}",
+        "releases_url": "releases{/id}",
+        "statuses_url": "statuses/{sha}",
+        "trees_url": "git/trees{/sha}",
+    }
+)
+"""Where clients expect what belongs to a repository, below its own address."""
+_COUNTS = (
+    *("forks", "forks_count", "network_count", "open_issues", "open_issues_count", "size"),
+    *("stargazers_count", "subscribers_count", "watchers", "watchers_count"),
+)
+_FEATURES = (
+    *("has_discussions", "has_downloads", "has_issues", "has_pages", "has_projects", "has_wiki"),
+)
+
+
 def user_json(login: str, root: str) -> Json:
     """Return a user."""
     api = f"{root}/users/{login}"
@@ -85,6 +133,20 @@ def user_json(login: str, root: str) -> Json:
     }
 
 
+def account_json(login: str, root: str) -> Json:
+    """Return the user who asks, as GitHub tells one about oneself."""
+    unsaid = ("name", "company", "location", "email", "hireable", "bio")
+    counts = ("public_repos", "public_gists", "followers", "following")
+    return {
+        **user_json(login, root),
+        "blog": "",
+        **dict.fromkeys(unsaid),
+        **dict.fromkeys(counts, 0),
+        "created_at": _UNKNOWN_TIME,
+        "updated_at": _UNKNOWN_TIME,
+    }
+
+
 def repository_json(links: Links) -> Json:
     """Return a repository."""
     repository = links.repository
@@ -99,7 +161,12 @@ def repository_json(links: Links) -> Json:
         "description": None,
         "fork": False,
         "url": links.api,
-        "pulls_url": f"{links.api}/pulls{{/number}}",
+        **{name: f"{links.api}/{path}" for name, path in _RELATED.items()},
+        **dict.fromkeys(("clone_url", "git_url", "ssh_url", "svn_url"), links.html),
+        **dict.fromkeys(("homepage", "language", "license", "mirror_url")),
+        **dict.fromkeys(_COUNTS, 0),
+        **dict.fromkeys(_FEATURES, False),
+        **dict.fromkeys(("created_at", "pushed_at", "updated_at"), _UNKNOWN_TIME),
         "default_branch": repository.default_branch,
         "visibility": "private",
         "archived": False,
@@ -389,6 +456,18 @@ def branch_json(branch: str, commit: str, links: Links) -> Json:
         "name": branch,
         "commit": {"sha": commit, "url": f"{links.api}/commits/{commit}"},
         "protected": False,
+    }
+
+
+def whole_branch_json(branch: str, commit: Commit, links: Links) -> Json:
+    """Return a branch with its commit."""
+    url = f"{links.api}/branches/{branch}"
+    return {
+        **branch_json(branch, commit.id, links),
+        "commit": commit_json(commit, links),
+        "_links": {"self": url, "html": f"{links.html}/tree/{branch}"},
+        "protection": {"enabled": False},
+        "protection_url": f"{url}/protection",
     }
 
 
