@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import getpass
 import hashlib
 import json
 import os
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
 HUB_OWNER = "commandcenter"
 HUB_USER = "commandcenter"
 HUB_PATH = "/hub"
+HUB_TOKEN = "hub-token"  # noqa: S105 - the name of a file
+HUB_PERSON_TOKEN = "hub-token-person"  # noqa: S105 - the name of a file
 LOCK = "owner.lock"
 LOCK_TRIES = 5
 LOCK_PAUSE_S = 0.02
@@ -116,6 +119,17 @@ async def reading(settings: Settings) -> AsyncIterator[Service]:
 
 
 @asynccontextmanager
+async def reading_hub(settings: Settings) -> AsyncIterator[ASGIApp]:
+    """Give the hub for when no service is running."""
+    _make_data_dir(settings)
+    parts = _Parts(settings, "")
+    try:
+        yield Starlette(routes=[Mount(HUB_PATH, parts.hub())])
+    finally:
+        await parts.aclose()
+
+
+@asynccontextmanager
 async def owning(settings: Settings) -> AsyncIterator[Service]:
     """Give a service that has the data folder to itself, and works on no run.
 
@@ -151,7 +165,8 @@ class _Parts:
         )
         self._proxy = EgressProxy(_now_ms)
         self._program = find_program(settings)
-        self._token = _hub_token(settings)
+        self._token = _kept_token(settings, HUB_TOKEN)
+        self._person_token = _kept_token(settings, HUB_PERSON_TOKEN)
         self._forges: dict[str, Forge] = {}
         self._repositories: dict[str, HubRepository] = {}
         self._workspaces: dict[str, Workspaces] = {
@@ -219,7 +234,8 @@ class _Parts:
         with Session(self._engine) as session:
             for run in views.runs(session):
                 self._serve_on_hub(run.upstream, run.target)
-        return create_hub(records, self._repository, self._git, {self._token: HUB_USER})
+        logins = {self._token: HUB_USER, self._person_token: _person()}
+        return create_hub(records, self._repository, self._git, logins)
 
     def _serve_on_hub(self, upstream: str, target: str) -> str:
         """Let the hub serve an upstream's pull requests; return its name there."""
@@ -271,9 +287,9 @@ def _providers(settings: Settings) -> Iterator[Provider]:
         yield Provider(each.name, each.base_url, credential, each.variables)
 
 
-def _hub_token(settings: Settings) -> str:
-    """Return the token of the hub's API, made once and readable by its owner alone."""
-    path = settings.data_dir / "hub-token"
+def _kept_token(settings: Settings, name: str) -> str:
+    """Return a token of the hub's API, made once and readable by its owner alone."""
+    path = settings.data_dir / name
     if not path.exists():
         # Linked when it is whole: a token that a crash left empty would let everybody in.
         with tempfile.NamedTemporaryFile("w", dir=settings.data_dir, prefix=".hub-token-") as file:
@@ -283,6 +299,16 @@ def _hub_token(settings: Settings) -> str:
             with contextlib.suppress(FileExistsError):
                 os.link(file.name, path)
     return path.read_text()
+
+
+def _person() -> str:
+    """Return how the hub calls who owns this data folder."""
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError):
+        name = ""
+    login = re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-")
+    return login if login not in ("", HUB_USER) else "person"
 
 
 def _hub_name(upstream: str) -> str:

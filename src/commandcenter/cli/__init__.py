@@ -16,7 +16,7 @@ from commandcenter.cli.invocation import Invocation
 
 _COMMANDS = (
     *("run", "serve", "status", "logs", "events", "cancel", "retry"),
-    *("salvage", "gc", "doctor", "plan"),
+    *("salvage", "gc", "hub", "doctor", "plan"),
 )
 
 

@@ -217,7 +217,7 @@ async def serving(settings: Settings) -> AsyncIterator[Client]:
 async def reading(settings: Settings) -> AsyncIterator[Client]:
     """Give a client of the live service, or of a view that only reads when there is none."""
     async with AsyncExitStack() as stack:
-        url = await _live(settings)
+        url = await live(settings)
         if url is not None:
             yield await stack.enter_async_context(_client(url, embedded=False))
         else:
@@ -245,7 +245,7 @@ async def _enter(
     become: Callable[[Settings], AbstractAsyncContextManager[Client]],
 ) -> Client:
     for tries_left in reversed(range(_OWNER_TRIES)):
-        url = await _live(settings)
+        url = await live(settings)
         if url is not None:
             return await stack.enter_async_context(_client(url, embedded=False))
         try:
@@ -303,7 +303,7 @@ async def _client(url: str, *, embedded: bool) -> AsyncIterator[Client]:
         yield Client(http, embedded=embedded)
 
 
-async def _live(settings: Settings) -> str | None:
+async def live(settings: Settings) -> str | None:
     """Return the address of the service that lives on the data folder, if one answers."""
     try:
         said = json.loads((settings.data_dir / "service.json").read_bytes())

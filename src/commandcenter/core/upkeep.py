@@ -201,7 +201,7 @@ _TOP: Mapping[str, str] = MappingProxyType(
         r"service\.(json|new)": "says where the service answers",
         r"\.service\.json-.*": "an address that was being told when a crash came",
         r"parked\.(json|new)": "says until when a model provider is left alone",
-        r"hub-token": "the token of the hub",
+        r"hub-token(-person)?": "a token of the hub",
         r"\.hub-token-.*": "a token that was being made when a crash came",
         r"vaults|workspaces|containers|logs|salvage": "a folder of ours",
     }
