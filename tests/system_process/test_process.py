@@ -111,3 +111,25 @@ async def test_output_that_nobody_reads_any_more_holds_nothing_up() -> None:
         for _ in range(60):
             with pytest.raises(process.TooMuchOutput):
                 await process.run(("sh", "-c", "yes & yes >&2"), output_bytes_max=1000)
+
+
+async def test_what_a_command_prints_is_given_on_as_it_comes(tmp_path: Path) -> None:
+    fifo = tmp_path / "go"
+    os.mkfifo(fifo)
+    seen = bytearray()
+    begun = asyncio.Event()
+
+    def on_output(chunk: bytes) -> None:
+        seen.extend(chunk)
+        begun.set()
+
+    script = f"echo first; read x <{fifo}; echo second >&2"
+    running = asyncio.create_task(process.run(("sh", "-c", script), on_output=on_output))
+    await begun.wait()
+    before = bytes(seen)
+    await asyncio.to_thread(fifo.write_text, "go\n")
+    done = await running
+
+    assert before == b"first\n"
+    assert bytes(seen) == b"first\nsecond\n"
+    assert (done.stdout, done.stderr) == (b"first\n", b"second\n")

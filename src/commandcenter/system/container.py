@@ -14,7 +14,7 @@ import re
 import resource
 import shutil
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -80,19 +80,27 @@ class Engine:
         return ("rm", "--force", "--volumes", *at_once)
 
     async def ask(
-        self, *words: str, stdin: bytes = b"", timeout_s: float = ANSWER_S
+        self,
+        *words: str,
+        stdin: bytes = b"",
+        timeout_s: float = ANSWER_S,
+        on_output: Callable[[bytes], object] = lambda _: None,
     ) -> process.Finished:
-        """Run its client.
+        """Run its client; `on_output` is given what it prints, as it comes.
 
         Raises:
-            WorkspaceError: it does not answer in time.
+            WorkspaceError: it does not answer in time, or says far too much.
         """
         argv = (str(self.program), *words)
         try:
             return await process.run(
-                argv, stdin=stdin, environment=self.environment, timeout_s=timeout_s
+                argv,
+                stdin=stdin,
+                environment=self.environment,
+                timeout_s=timeout_s,
+                on_output=on_output,
             )
-        except (process.OutOfTime, FileNotFoundError) as error:
+        except (process.OutOfTime, process.TooMuchOutput, FileNotFoundError) as error:
             raise WorkspaceError(f"{self.title} does not answer: {error}") from error
 
     async def demand(self, *words: str, stdin: bytes = b"", timeout_s: float = ANSWER_S) -> str:
@@ -228,15 +236,16 @@ async def built_image(
         context: a folder that is ours alone: the repository's files, of which the build sees some.
         recipe: says what to build.
         network: whether the build may use it.
-        log: file for what the build prints.
+        log: file for what the build prints, as it prints it.
 
     Raises:
         WorkspaceError: it cannot be built.
     """
     if (await engine.ask("image", "inspect", tag)).exit_code:
         _require_plain(context, recipe)
-        done = await engine.ask(*_build(tag, context, recipe, network=network), timeout_s=BUILD_S)
-        log.write_bytes(done.stdout + done.stderr)
+        words = _build(tag, context, recipe, network=network)
+        with log.open("wb", buffering=0) as written:
+            done = await engine.ask(*words, timeout_s=BUILD_S, on_output=written.write)
         if done.exit_code:
             said = last_line(done.stderr)
             raise WorkspaceError(f"The image of {recipe.dockerfile} was not built: {said} ({log})")

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -45,10 +45,12 @@ async def run(
     cwd: Path = Path("/"),
     timeout_s: float = 60.0,
     output_bytes_max: int = 16 * 2**20,
+    on_output: Callable[[bytes], object] = lambda _: None,
 ) -> Finished:
     """Run a short host command in a process group of its own and return how it ended.
 
-    `environment` is the whole environment. Cancelling kills the group.
+    `environment` is the whole environment. Cancelling kills the group. `on_output` is given what
+    it prints, as it comes.
 
     Raises:
         OutOfTime: it ran longer than `timeout_s`.
@@ -66,7 +68,7 @@ async def run(
     )
     try:
         async with asyncio.timeout(timeout_s):
-            return await _communicate(process, stdin, output_bytes_max, argv)
+            return await _communicate(process, stdin, output_bytes_max, on_output, argv)
     except TimeoutError as error:
         _kill_group(process)
         raise OutOfTime(f"`{_name(argv)}` did not end within {timeout_s:g} s.") from error
@@ -81,13 +83,17 @@ async def run(
 
 
 async def _communicate(
-    process: asyncio.subprocess.Process, stdin: bytes, bytes_max: int, argv: Sequence[str | bytes]
+    process: asyncio.subprocess.Process,
+    stdin: bytes,
+    bytes_max: int,
+    on_output: Callable[[bytes], object],
+    argv: Sequence[str | bytes],
 ) -> Finished:
     assert process.stdout is not None
     assert process.stderr is not None
     feeding = asyncio.ensure_future(_feed(process, stdin))
     reading = [
-        asyncio.ensure_future(_read(stream, bytes_max, argv))
+        asyncio.ensure_future(_read(stream, bytes_max, on_output, argv))
         for stream in (process.stdout, process.stderr)
     ]
     try:
@@ -107,10 +113,16 @@ async def _feed(process: asyncio.subprocess.Process, stdin: bytes) -> None:
         process.stdin.close()
 
 
-async def _read(stream: asyncio.StreamReader, bytes_max: int, argv: Sequence[str | bytes]) -> bytes:
+async def _read(
+    stream: asyncio.StreamReader,
+    bytes_max: int,
+    on_output: Callable[[bytes], object],
+    argv: Sequence[str | bytes],
+) -> bytes:
     content = bytearray()
     while chunk := await stream.read(_CHUNK_BYTES):
         content += chunk
+        on_output(chunk)
         if len(content) > bytes_max:
             raise TooMuchOutput(f"`{_name(argv)}` printed more than {bytes_max} bytes.")
     return bytes(content)
