@@ -9,7 +9,7 @@ from commandcenter.stages.job import Options, profile_from_json, profile_to_json
 def test_a_profiles_egress_is_stored_also_when_it_is_none_at_all() -> None:
     options = Options(
         Profile("a", "shell", egress=()),
-        Profile("b", "claude", egress=("forge", "x.test"), models=("m-*",)),
+        Profile("b", "claude", egress=("forge", "x.test"), models=("m-*",), provider="other"),
     )
 
     assert Options.from_json(options.to_json()) == options

@@ -60,6 +60,7 @@ def profile_to_json(profile: Profile) -> Record:
         "programs": list(profile.programs),
         "egress": None if profile.egress is None else list(profile.egress),
         "models": list(profile.models),
+        "provider": profile.provider,
         "limits": asdict(profile.limits),
     }
 
@@ -69,7 +70,7 @@ def profile_from_json(record: Mapping[str, Any]) -> Profile:  # Any: JSON
     values = dict(record)
     limits = Limits(**values.pop("limits"))
     programs = tuple(values.pop("programs"))
-    # Older records have neither.
+    # Older records have none of these, nor `provider`.
     egress, models = values.pop("egress", None), values.pop("models", ())
     return Profile(
         **values,
