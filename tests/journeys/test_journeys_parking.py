@@ -52,8 +52,10 @@ WORDS = "the model provider anthropic (429, rate limit) until "
 
 
 @asynccontextmanager
-async def serving(installation: Installation, folder: Path) -> AsyncIterator[Desk]:
-    settings = installation.settings(ANTHROPIC_API_KEY="a-key")
+async def serving(
+    installation: Installation, folder: Path, **environment: str
+) -> AsyncIterator[Desk]:
+    settings = installation.settings(ANTHROPIC_API_KEY="a-key", **environment)
     async with running(settings, host="127.0.0.1", port=0, api=create_api) as service:
         yield Desk(service.url, installation, folder)
 
@@ -121,3 +123,34 @@ async def test_an_agent_at_work_goes_on_over_a_restart_and_its_answer_ends_the_p
 
     assert (ended["status"], told["attempt"]) == ("completed", 1)
     assert (set(parked), kept) == ({"anthropic"}, {})
+
+
+@pytest.mark.slow
+async def test_a_profile_is_answered_by_its_own_provider_while_another_one_is_busy(
+    tmp_path: Path,
+) -> None:
+    sample = await Sample.make(tmp_path / "sample")
+    asking = plan(batch(1, task("1.1", "Ask", text="Ask whether it is ready.")))
+    async with ModelServer([BUSY]) as busy, ModelServer([READY]) as ready:
+        more = (
+            f'{AGENT}\n[profiles.asking_another]\nagent = "shell"\nprovider = "another"\n'
+            f"command = {AGENT.split('command = ')[1].split('[profiles')[0]}\n"
+            f'[providers.anthropic]\nbase_url = "{busy.url}"\n'
+            f'[providers.another]\nbase_url = "{ready.url}"\n'
+            'api_key_variable = "ANOTHER_KEY"\n'
+        )
+        installation = Installation.make(tmp_path / "own", more=more)
+        async with serving(installation, tmp_path, ANOTHER_KEY="another-key") as desk:
+            held = await desk.start(sample, asking, agent="asking", reviewer="none")
+            await both_wait(desk, held)
+            ended = await desk.run(
+                sample, asking, agent="asking_another", reviewer="none", patience_s=90
+            )
+            used = await desk.get(f"/{ended.execution_id}/usage")
+            await desk.post(f"/{held}/cancel")
+            await desk.until(f"/{held}/status", lambda each: each["completed_at"], 90)
+
+    assert ended.ends() == {"1.1": ("completed", "merged")}
+    assert {each.headers["x-api-key"] for each in ready.requests} == {"another-key"}
+    assert {each.headers["x-api-key"] for each in busy.requests} == {"a-key"}
+    assert [each["profile"] for each in used] == ["asking_another"]
