@@ -175,6 +175,7 @@ class _Parts:
                 self._git,
                 extra_read_only=settings.read_only,
                 extra_path=settings.path,
+                best_effort=settings.isolation == "best-effort",
             ),
             "container": Container(
                 settings.data_dir / "containers",

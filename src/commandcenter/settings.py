@@ -21,6 +21,7 @@ from commandcenter.core.workspace import Resources
 PORT_MAX = 65_535
 FORGES = ("auto", "hub", "github")
 ENGINES = ("auto", "docker", "podman")
+ISOLATIONS = ("required", "best-effort")
 MEMORY_MIN_BYTES = 64 * 2**20
 """With less, not even git would run."""
 DISK_MIN_BYTES = 16 * 2**20
@@ -139,6 +140,8 @@ class Settings:
     """What models cost; the first that fits counts. Of others, what the agent says."""
     forge: ForgeSettings = field(default_factory=ForgeSettings)
     container: ContainerSettings = field(default_factory=ContainerSettings)
+    isolation: str = "required"
+    """`required`, or `best-effort`: mode `local` may use its weaker fallback, and says so."""
     read_only: tuple[Path, ...] = ()
     """Host folders that every workspace sees read-only, at the same place."""
     path: tuple[str, ...] = ()
@@ -249,6 +252,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
             keep.count("logs_days", defaults.keep.logs_days, least=0),
             keep.count("salvage_days", defaults.keep.salvage_days, least=0),
         ),
+        isolation=sandbox.choice("isolation", ISOLATIONS),
         read_only=tuple(Path(item).expanduser() for item in sandbox.texts("read_only")),
         path=tuple(sandbox.texts("path")),
         prices=_prices(top.table("prices")),

@@ -182,6 +182,15 @@ class Strength:
     hint: str = ""
     limits: Mapping[str, Hold] = field(default_factory=lambda: MappingProxyType({}))
     """How the limits on `memory`, `processes`, `cpus` and `disk` are kept."""
+    open: tuple[str, ...] = ()
+    """What commands can do that a sandbox should not let them, in words; empty is as it should."""
+
+    @property
+    def degraded(self) -> str:
+        """Return what a run here must be told of its isolation; empty when all is well."""
+        if not self.open:
+            return ""
+        return f"The isolation is degraded ({self.sandbox}): {'; '.join(self.open)}."
 
 
 class Workspace(Protocol):

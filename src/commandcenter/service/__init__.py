@@ -122,9 +122,10 @@ class Service:
         )
         options = self._options(submission, restricted.plan)
         mode = self._mode(submission, restricted.plan)
-        await self._doctor.require(mode, options)
+        strength = await self._doctor.require(mode, options)
         self._equipment.forge(repository.upstream, repository.target)
         notes = [*restricted.notes, *_notes(repository, plan_path), *_unsupported(restricted.plan)]
+        notes += filter(None, [strength.degraded])
         async with self._gate.entered(repository.upstream):
             run = await self._prepared(
                 _run_id(submission), restricted.plan, plan_path, repository, mode, options, notes

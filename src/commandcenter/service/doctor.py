@@ -32,6 +32,7 @@ _HOLDS: Mapping[Hold, str] = MappingProxyType(
 )
 HOSTS_SHOWN = 6
 """How many of the hosts that may be reached are named."""
+_BETTER = "install or allow bubblewrap, which isolates whole, or use mode container"
 _MAKE_HARD = "run the service as root, or where it may make cgroups, so that the kernel keeps them"
 
 
@@ -53,8 +54,8 @@ class Doctor:
         self._program = program
         self._strengths: dict[str, Strength] = {}
 
-    async def require(self, mode: str, options: Options) -> None:
-        """Make sure that a run of this mode with these agents can work.
+    async def require(self, mode: str, options: Options) -> Strength:
+        """Make sure that a run of this mode with these agents can work; say how it is isolated.
 
         Raises:
             InputError: something is missing; says what, and how to get it.
@@ -68,6 +69,7 @@ class Doctor:
             )
         for profile in filter(None, (options.work, options.review)):
             self._require_agent(profile, mode)
+        return strength
 
     async def _strength(self, mode: str) -> Strength:
         if mode not in self._strengths or not self._strengths[mode].ok:
@@ -105,6 +107,9 @@ class Doctor:
                 detail = " ".join(strength.problems)
                 return Finding(f"mode {mode}", self._missing(mode), detail, strength.hint)
             detail = f"{strength.rung}, {strength.sandbox}"
+            if strength.open:
+                ways = "; ".join((detail, *strength.open))
+                return Finding(f"mode {mode}", Health.DEGRADED, ways, _BETTER)
             health = Health.OK if strength.rung != "checkout" else Health.DEGRADED
             hint = "" if health is Health.OK else "workspaces are full copies, which is slower"
             return Finding(f"mode {mode}", health, detail, hint)

@@ -1,4 +1,4 @@
-"""The system calls that a sandboxed program may not make, as a classic BPF program."""
+"""The system calls that a sandboxed program may not make, as classic BPF programs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from types import MappingProxyType
 from typing import Any
 
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _KILL_PROCESS, _FAIL = 0x7FFF0000, 0x80000000, 0x00050000
+_MASK = 0x54
+_ALLOW, _KILL_PROCESS, _FAIL, _ASK = 0x7FFF0000, 0x80000000, 0x00050000, 0x7FC00000
 
 # Offsets in struct seccomp_data; of an argument, the low 32 bits on a little-endian machine.
-_NUMBER, _ARCHITECTURE, _ARGUMENT_0, _ARGUMENT_1 = 0, 4, 16, 24
+_NUMBER, _ARCHITECTURE, _ARGUMENT_0, _ARGUMENT_1, _ARGUMENT_2, _ARGUMENT_3 = 0, 4, 16, 24, 32, 40
 
 _X32_BIT = 0x40000000
 _NAMESPACES = 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
@@ -24,6 +25,11 @@ _TERMINAL_INPUT = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX: they put characters into the terminal of whoever started us."""
 _FAMILIES = (1, 2, 10, 16)
 """UNIX, INET, INET6 and NETLINK. Not VSOCK, PACKET, ALG: they reach past the network namespace."""
+_UNIX, _INTERNET, _NETLINK = 1, 2, 16
+_STREAM, _TYPE, _SEQUENCED = 1, 0xF, 5
+_TCP, _ROUTES = 6, 0
+_FAST_OPEN = 0x20000000
+"""MSG_FASTOPEN: calls a port past whatever looks at calls."""
 
 _Code = tuple[bytes, ...]
 
@@ -37,6 +43,14 @@ class _Machine:
     socketpair: int
     ioctl: int
     denied: Mapping[str, int]
+    shared: Mapping[str, int]
+    """What is only denied where it reaches others: there are no namespaces."""
+    of_others: Mapping[str, int]
+    """The same, but only when the first argument names another process."""
+    of_anybody: Mapping[str, int]
+    """The same, but only when the second argument names anybody else."""
+    sending: Mapping[str, int]
+    """Each with the offset of its flags in `_SENDING_FLAGS`."""
     has_x32: bool = False
 
 
@@ -141,10 +155,75 @@ _DENIED_AARCH64 = MappingProxyType(
         "vhangup": 58,
     }
 )
+_SENDING_FLAGS = MappingProxyType(
+    {"sendto": _ARGUMENT_3, "sendmsg": _ARGUMENT_2, "sendmmsg": _ARGUMENT_3}
+)
+_SHARED_X86_64 = MappingProxyType(
+    {
+        "mq_open": 240,
+        "mq_unlink": 241,
+        "msgctl": 71,
+        "msgget": 68,
+        "msgrcv": 70,
+        "msgsnd": 69,
+        "semctl": 66,
+        "semget": 64,
+        "semop": 65,
+        "semtimedop": 220,
+        "shmat": 30,
+        "shmctl": 31,
+        "shmget": 29,
+    }
+)
+_SHARED_AARCH64 = MappingProxyType(
+    {
+        "mq_open": 180,
+        "mq_unlink": 181,
+        "msgctl": 187,
+        "msgget": 186,
+        "msgrcv": 188,
+        "msgsnd": 189,
+        "semctl": 191,
+        "semget": 190,
+        "semop": 193,
+        "semtimedop": 192,
+        "shmat": 196,
+        "shmctl": 195,
+        "shmget": 194,
+    }
+)
+_OF_OTHERS_X86_64 = MappingProxyType(
+    {
+        "prlimit64": 302,
+        "sched_setaffinity": 203,
+        "sched_setattr": 314,
+        "sched_setparam": 142,
+        "sched_setscheduler": 144,
+    }
+)
+_OF_OTHERS_AARCH64 = MappingProxyType(
+    {
+        "prlimit64": 261,
+        "sched_setaffinity": 122,
+        "sched_setattr": 274,
+        "sched_setparam": 118,
+        "sched_setscheduler": 119,
+    }
+)
 _MACHINES: Mapping[str, _Machine] = MappingProxyType(
     {
-        "x86_64": _Machine(0xC000003E, 56, 435, 41, 53, 16, _DENIED_X86_64, has_x32=True),
-        "aarch64": _Machine(0xC00000B7, 220, 435, 198, 199, 29, _DENIED_AARCH64),
+        "x86_64": _Machine(
+            *(0xC000003E, 56, 435, 41, 53, 16, _DENIED_X86_64, _SHARED_X86_64, _OF_OTHERS_X86_64),
+            MappingProxyType({"setpriority": 141, "ioprio_set": 251}),
+            MappingProxyType({"sendto": 44, "sendmsg": 46, "sendmmsg": 307}),
+            has_x32=True,
+        ),
+        "aarch64": _Machine(
+            *(0xC00000B7, 220, 435, 198, 199, 29, _DENIED_AARCH64),
+            *(_SHARED_AARCH64, _OF_OTHERS_AARCH64),
+            MappingProxyType({"setpriority": 140, "ioprio_set": 30}),
+            MappingProxyType({"sendto": 206, "sendmsg": 211, "sendmmsg": 269}),
+        ),
     }
 )
 
@@ -171,6 +250,26 @@ def program(machine: str) -> bytes:
         _when(kind.socket, _only_families(_FAMILIES)),
         _when(kind.socketpair, _only_families(_FAMILIES)),
         (_statement(_RETURN, _ALLOW),),
+    )
+    return b"".join(_joined(blocks))
+
+
+def unshared_program(machine: str) -> bytes:
+    """Return what is refused besides, where a command shares the machine's network and IPC.
+
+    Every TCP socket is asked for: whoever listens to the filter hands one over. All other sockets
+    by which somebody outside could be reached are refused.
+    """
+    kind = _MACHINES[machine]
+    blocks = (
+        _native_only(kind),
+        *(_when(number, _fail(errno.EPERM)) for number in kind.shared.values()),
+        *(_when(number, _only_zero(_ARGUMENT_0)) for number in kind.of_others.values()),
+        *(_when(number, _only_zero(_ARGUMENT_1)) for number in kind.of_anybody.values()),
+        *(_when(kind.sending[name], _refuse_fast_open(at)) for name, at in _SENDING_FLAGS.items()),
+        _when(kind.socket, _ask_for_tcp()),
+        _when(kind.socketpair, _only_connected_pairs()),
+        (_allow(),),
     )
     return b"".join(_joined(blocks))
 
@@ -262,6 +361,55 @@ def _only_families(families: tuple[int, ...]) -> _Code:
     return (
         _statement(_LOAD, _ARGUMENT_0),
         *_match_any(families, then=(_allow(),), otherwise=_fail(errno.EAFNOSUPPORT)),
+    )
+
+
+def _ask_for_tcp() -> _Code:
+    asked = (
+        _statement(_LOAD, _ARGUMENT_1),
+        _statement(_MASK, _TYPE),
+        _jump(_JUMP_EQUAL, _STREAM, 1, 0),
+        *_fail(errno.EPERM),
+        _statement(_LOAD, _ARGUMENT_2),
+        *_match_any((0, _TCP), then=(_statement(_RETURN, _ASK),), otherwise=_fail(errno.EPERM)),
+    )
+    return (
+        _statement(_LOAD, _ARGUMENT_0),
+        _jump(_JUMP_EQUAL, _INTERNET, 0, len(asked)),
+        *asked,
+        # Programs list the machine's network interfaces by it.
+        _jump(_JUMP_EQUAL, _NETLINK, 1, 0),
+        *_fail(errno.EAFNOSUPPORT),
+        _statement(_LOAD, _ARGUMENT_2),
+        *_match_any((_ROUTES,), then=(_allow(),), otherwise=_fail(errno.EPERM)),
+    )
+
+
+def _only_connected_pairs() -> _Code:
+    """A pair of datagram sockets could send to any other."""
+    return (
+        _statement(_LOAD, _ARGUMENT_0),
+        _jump(_JUMP_EQUAL, _UNIX, 1, 0),
+        *_fail(errno.EAFNOSUPPORT),
+        _statement(_LOAD, _ARGUMENT_1),
+        _statement(_MASK, _TYPE),
+        *_match_any((_STREAM, _SEQUENCED), then=(_allow(),), otherwise=_fail(errno.EPERM)),
+    )
+
+
+def _only_zero(argument: int) -> _Code:
+    return (
+        _statement(_LOAD, argument),
+        *_match_any((0,), then=(_allow(),), otherwise=_fail(errno.EPERM)),
+    )
+
+
+def _refuse_fast_open(flags: int) -> _Code:
+    return (
+        _statement(_LOAD, flags),
+        _jump(_JUMP_ANY_BIT, _FAST_OPEN, 0, 1),
+        *_fail(errno.EPERM),
+        _allow(),
     )
 
 

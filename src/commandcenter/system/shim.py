@@ -87,6 +87,10 @@ def _supervisor(spec: Any, wake: int) -> Supervisor:
         from commandcenter.system.contained import Contained
 
         return Contained(spec, wake)
+    if "owned" in spec:
+        from commandcenter.system.kept import Kept
+
+        return Kept(spec, wake)
     return Sandboxed(spec, wake)
 
 
@@ -308,7 +312,7 @@ class Sandboxed(Supervisor):
 
         def become(shim: int, streams: tuple[int, ...]) -> None:
             seccomp = os.open(self.spec["seccomp"], os.O_RDONLY)
-            _become(self.spec, shim, (*streams, status_in, held, seccomp, _tree_lock()))
+            _become(self.spec, shim, (*streams, status_in, held, seccomp, tree_lock()))
 
         self.launch(become)
         for descriptor in (status_in, held):
@@ -456,7 +460,7 @@ def _become(spec: Any, parent: int, descriptors: tuple[int, ...]) -> None:
         for number, descriptor in enumerate(moved):
             os.dup2(descriptor, number)
         for name, value in spec["limits"].items():
-            _limit(getattr(resource, name), value)
+            limit(getattr(resource, name), value)
         for group in spec["groups"]:
             cgroup.enter(group["folder"])
         os.nice(spec["nice"])
@@ -464,7 +468,7 @@ def _become(spec: Any, parent: int, descriptors: tuple[int, ...]) -> None:
             os.setgroups([])
             os.setresgid(spec["uid"], spec["uid"], spec["uid"])
             os.setresuid(spec["uid"], spec["uid"], spec["uid"])
-        _die_with(parent)
+        die_with(parent)
         # Python ignores these two, and an ignored signal stays ignored in a new program.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
@@ -475,7 +479,7 @@ def _become(spec: Any, parent: int, descriptors: tuple[int, ...]) -> None:
         os._exit(126)
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """End when `parent` does, also before bubblewrap sees to that itself.
 
     To be called after the change of user, which would undo it.
@@ -485,7 +489,7 @@ def _die_with(parent: int) -> None:
         os._exit(126)
 
 
-def _tree_lock() -> int:
+def tree_lock() -> int:
     """Lock the file `tree`; only the sandbox's first process holds it, to its own end."""
     # Only for reading, and empty: the sandbox's processes could open it again through /proc.
     descriptor = os.open("tree", os.O_RDONLY | os.O_CREAT, 0o600)
@@ -493,7 +497,8 @@ def _tree_lock() -> int:
     return descriptor
 
 
-def _limit(kind: int, value: int) -> None:
+def limit(kind: int, value: int) -> None:
+    """Limit this process, as far as it is not limited more already."""
     _, hard = resource.getrlimit(kind)
     most = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(kind, (most, most))

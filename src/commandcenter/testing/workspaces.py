@@ -21,6 +21,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
 
 import pytest
 
@@ -107,14 +109,27 @@ async def example_vault(folder: Path) -> Example:
     return Example(vault, await git(*at, "rev-parse", "HEAD"))
 
 
+PLACES: Mapping[str, str] = MappingProxyType(
+    {
+        "WORK": WORK,
+        "CHANNEL": CHANNEL,
+        "MODEL": f"127.0.0.1:{GATEWAY_PORT}",
+        "EGRESS": f"127.0.0.1:{EGRESS_PORT}",
+    }
+)
+"""Variables by which a script names its places: not every kind has them where they are called."""
+
+
 def sh(script: str, **limits: object) -> Command:
     """Return a command that runs a shell script; `limits` are fields of `Command`."""
-    return Command(("sh", "-c", script), **limits)  # type: ignore[arg-type]
+    return Command(("sh", "-c", script), environment=PLACES, **limits)  # type: ignore[arg-type]
 
 
 def bash(script: str, *, model_access: bool = False) -> Command:
     """Return a command that runs a bash script, for its `/dev/tcp`."""
-    return Command(("bash", "-c", script), model_access=model_access, timeout_s=20)
+    return Command(
+        ("bash", "-c", script), environment=PLACES, model_access=model_access, timeout_s=20
+    )
 
 
 class WorkspacesContract:
@@ -122,6 +137,18 @@ class WorkspacesContract:
 
     agent_id = AGENT_ID
     """Who a command finds itself to be."""
+    own = f"{WORK} {HOME} {CHANNEL} /tmp /dev/shm"
+    """What it can write to."""
+    exposed: ClassVar[frozenset[str]] = frozenset()
+    """Attacks that the kind does not ward off, and says so."""
+
+    def who(self, workspace: Workspace) -> int:
+        """Return who a command in a workspace finds itself to be."""
+        return self.agent_id
+
+    def place(self, workspace: Workspace, name: str) -> str:
+        """Return where a command finds one of its places."""
+        return name
 
     @pytest.fixture
     async def example(self, tmp_path: Path) -> Example:
@@ -192,16 +219,16 @@ class WorkspacesContract:
         self, workspace: Workspace
     ) -> None:
         command = Command(
-            ("sh", "-c", "cat; echo $COLOUR; cat /cc/prompt.md; id -u; echo $HOME; pwd"),
+            ("sh", "-c", 'cat; echo $COLOUR; cat "$FILE"; id -u; echo $HOME; pwd'),
             stdin=b"in\n",
-            environment={"COLOUR": "green"},
+            environment={"COLOUR": "green", "FILE": f"{CHANNEL}/prompt.md"},
             files={"prompt.md": b"do it\n"},
         )
 
         done = await workspace.run("all", command)
 
-        told = f"in\ngreen\ndo it\n{self.agent_id}\n/home/agent\n/work\n"
-        assert done.stdout.decode() == told
+        places = "\n".join(self.place(workspace, each) for each in (HOME, WORK))
+        assert done.stdout.decode() == f"in\ngreen\ndo it\n{self.who(workspace)}\n{places}\n"
 
     async def test_programs_of_the_host_are_on_the_path_by_their_name(
         self, workspace: Workspace, tmp_path: Path
@@ -266,7 +293,7 @@ class WorkspacesContract:
             inside = await workspace.run("attack", bash(script))
 
         assert control.exit_code == 0, f"the probe itself is broken: {control.stderr!r}"
-        assert inside.exit_code != 0
+        assert (inside.exit_code == 0) == (attack in self.exposed)
 
     async def test_the_command_has_no_power_over_the_kernel(self, workspace: Workspace) -> None:
         status = "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status"
@@ -281,7 +308,7 @@ class WorkspacesContract:
 
     async def test_only_its_own_places_can_be_written(self, workspace: Workspace) -> None:
         places = "/ /usr /usr/bin /etc /opt /opt/commandcenter /vault /vault/objects /run /proc/sys"
-        own = "/work /home/agent /cc /tmp /dev/shm"
+        own = " ".join(self.place(workspace, each) for each in self.own.split())
 
         refused = await workspace.run(
             "no", sh(f"for p in {places}; do echo > $p/x && echo $p; done")
@@ -312,8 +339,11 @@ class WorkspacesContract:
             opened(workspaces, example) as one,
             opened(workspaces, example, OTHER) as two,
         ):
-            script = "echo {0} | tee hello.txt ~/mine /tmp/mine /cc/mine; sleep 0.3; cat hello.txt"
-            rest = " ~/mine /tmp/mine; ls /work /cc /tmp ~ | grep -c mine; ps ax | grep -c [s]leep"
+            script = (
+                "echo {0} | tee hello.txt ~/mine $TMPDIR/mine $CHANNEL/mine; sleep 0.3; "
+                "cat hello.txt"
+            )
+            rest = " ~/mine $TMPDIR/mine"
             ends = await asyncio.gather(
                 *(each.run("mark", sh(script.format(n) + rest)) for n, each in ((1, one), (2, two)))
             )
@@ -339,17 +369,18 @@ class WorkspacesContract:
     async def test_with_egress_its_proxy_answers_where_programs_look_for_one(
         self, workspace: Workspace
     ) -> None:
-        script = f'{_ask("hi", EGRESS_PORT)}; echo "$https_proxy $HTTP_PROXY $NO_PROXY"'
+        script = f'{_ask("hi", "EGRESS")}; echo $EGRESS; echo "$https_proxy $HTTP_PROXY $NO_PROXY"'
         async with gateway(workspace, "egress.sock"):
             without = await workspace.run("without", bash(script))
             done = await workspace.run("with", replace(bash(script), egress=True))
 
-        proxy = f"http://127.0.0.1:{EGRESS_PORT}"
-        assert done.stdout.decode() == f"HI\n{proxy} {proxy} localhost,127.0.0.1,::1\n"
-        assert without.stdout.split() == []
+        answer, at, named = done.stdout.decode().splitlines()
+        assert answer == "HI"
+        assert named == f"http://{at} http://{at} localhost,127.0.0.1,::1"
+        assert without.stdout.decode() == f"127.0.0.1:{EGRESS_PORT}\n  \n"
 
     async def test_with_egress_and_model_access_both_answer(self, workspace: Workspace) -> None:
-        command = bash(f"{_ask('one')}; {_ask('two', EGRESS_PORT)}", model_access=True)
+        command = bash(f"{_ask('one')}; {_ask('two', 'EGRESS')}", model_access=True)
         async with gateway(workspace), gateway(workspace, "egress.sock"):
             done = await workspace.run("ask", replace(command, egress=True))
 
@@ -410,7 +441,7 @@ class WorkspacesContract:
         assert (ends.ended, ends.exit_code) == (Ended.MEMORY_LIMIT, None)
         assert "256 MiB" in ends.problem
 
-    @pytest.mark.parametrize("place", [WORK, f"{WORK}/.git", HOME, CHANNEL])
+    @pytest.mark.parametrize("place", ["$WORK", "$WORK/.git", "$HOME", "$CHANNEL"])
     async def test_too_much_disk_is_its_own_end_wherever_it_is_written(
         self, workspace: Workspace, tmp_path: Path, place: str
     ) -> None:
@@ -648,7 +679,7 @@ class WorkspacesContract:
         secret = tmp_path / "secret"
         secret.write_text("secret")
         script = (
-            f"cd /cc; echo fine > fine; ln -s {secret} link; mkfifo pipe; mkdir folder; "
+            f"cd $CHANNEL; echo fine > fine; ln -s {secret} link; mkfifo pipe; mkdir folder; "
             "head -c 300000 /dev/zero > big; ln -s . here"
         )
 
@@ -665,9 +696,11 @@ class WorkspacesContract:
     ) -> None:
         target = tmp_path / "target"
         target.write_text("untouched")
-        await workspace.run("plant", sh(f"ln -s {target} /cc/prompt.md; chmod 000 /cc"))
+        await workspace.run("plant", sh(f"ln -s {target} $CHANNEL/prompt.md; chmod 000 $CHANNEL"))
 
-        done = await workspace.run("next", sh("cat /cc/prompt.md", files={"prompt.md": b"words"}))
+        done = await workspace.run(
+            "next", sh("cat $CHANNEL/prompt.md", files={"prompt.md": b"words"})
+        )
 
         assert done.stdout == b"words"
         assert target.read_text() == "untouched"
@@ -728,8 +761,8 @@ async def gateway(workspace: Workspace, name: str = "model.sock") -> AsyncIterat
         os.close(folder)
 
 
-def _ask(question: str, port: int = GATEWAY_PORT) -> str:
-    address = f"/dev/tcp/127.0.0.1/{port}"
+def _ask(question: str, at: str = "MODEL") -> str:
+    address = f"/dev/tcp/${{{at}/://}}"
     return f"exec 3<>{address} && echo {question} >&3 && head -1 <&3"
 
 

@@ -231,12 +231,21 @@ class Folders(ABC, Generic[MeansT]):
         make_folders(folder, key)
         return folder
 
-    async def _lay_out(self, folder: Path, vault: Path, commit: str) -> None:
-        """Make a plain checkout, whole or not at all."""
+    async def _lay_out(
+        self,
+        folder: Path,
+        vault: Path,
+        commit: str,
+        *,
+        agent_id: int | None = None,
+        objects: str = sandbox.VAULT_OBJECTS,
+    ) -> None:
+        """Make a plain checkout, whole or not at all; see `prepared.lay_out`."""
         unfinished = folder / "unfinished"
         await asyncio.to_thread(removal.remove, unfinished)
         tree, git_folder = unfinished / "tree", unfinished / "git" / ".git"
-        await lay_out(self._git, vault, commit, tree, git_folder, agent_id=self.agent_id)
+        who = self.agent_id if agent_id is None else agent_id
+        await lay_out(self._git, vault, commit, tree, git_folder, agent_id=who, objects=objects)
         git_folder.rename(tree / ".git")
         size = await asyncio.to_thread(footprint.disk, [str(unfinished / "tree")], [])
         (folder / "laid-out-bytes").write_text(str(size))
@@ -409,7 +418,8 @@ def _fill_channel(channel: Path, command: Command) -> None:
 def _write_new(at: int, name: str, content: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(name, flags, 0o644, dir_fd=at), "wb") as file:
-        _own(file.fileno())
+        owner = os.fstat(at)
+        os.chown(file.fileno(), owner.st_uid, owner.st_gid)
         file.write(content)
 
 
@@ -444,16 +454,12 @@ def made(folder: Path) -> Path:
     return folder
 
 
-def owned(folder: Path) -> Path:
+def owned(folder: Path, uid: int = sandbox.HOST_UID) -> Path:
     """Make a folder that belongs to the sandbox's user, also when a crash left it half made."""
     folder.mkdir(mode=0o755, exist_ok=True)
-    _own(folder)
-    return folder
-
-
-def _own(what: Path | int) -> None:
     if os.geteuid() == 0:
-        os.chown(what, sandbox.HOST_UID, sandbox.HOST_UID)
+        os.chown(folder, uid, uid)
+    return folder
 
 
 def _key_of(folder: Path) -> str:

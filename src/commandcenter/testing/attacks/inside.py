@@ -34,6 +34,8 @@ Targets = dict[str, Any]  # Any: JSON, each attack knows what it reads
 Attack = Callable[[Targets], object]
 """Tries it, and returns something true if it worked; an exception says that it did not."""
 
+OBJECTS = "OBJECTS"
+"""The variable that says where the objects are that all workspaces share."""
 ATTACKS: dict[str, Attack] = {}
 LEAVES_A_TRACE: set[str] = set()
 """Those whose success shows on the host, too."""
@@ -178,7 +180,7 @@ def fs_hard_link(t: Targets) -> object:
 def fs_shared_objects(t: Targets) -> object:
     """Damage the objects that all workspaces share."""
     damaged = 0
-    for folder, _, names in os.walk(t["objects"]):
+    for folder, _, names in os.walk(os.environ[OBJECTS]):
         for name in names:
             path = f"{folder}/{name}"
             os.chmod(path, 0o644)

@@ -51,6 +51,8 @@ class AttackSuite:
     """What no kind of workspace lets an agent do."""
 
     other_refusals: ClassVar[Mapping[str, str]] = OTHER_REFUSALS
+    exposed: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Attacks that work all the same, each with why; the kind has to say so of itself."""
 
     @classmethod
     def workspaces(cls, folder: Path) -> Workspaces:
@@ -93,7 +95,7 @@ class AttackSuite:
 
         assert control.verdicts[name].worked or name in control.seen, control.verdicts[name]
         assert name in control.harmed or name not in LEAVES_A_TRACE, "it leaves no trace"
-        assert not verdict.worked
+        assert verdict.worked == (name in self.exposed)
         assert verdict.detail in {"", self.other_refusals.get(name), *_ERRNOS}, "it is no refusal"
         assert name not in inside.harmed
 
@@ -131,7 +133,10 @@ class AttackSuite:
         running = asyncio.ensure_future(
             self._run(tmp_path, Command(taking), on_line=lambda _: taken.set())
         )
-        await taken.wait()
+        # It may be refused, too, and then has ended.
+        told = asyncio.ensure_future(taken.wait())
+        await asyncio.wait({told, running}, return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
         free_outside = _is_free(port)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -19,8 +19,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from commandcenter.core.workspace import Command, Workspace, WorkspaceKey, Workspaces
-from commandcenter.system import process, seccomp
+from commandcenter.core.workspace import CHANNEL, Command, Workspace, WorkspaceKey, Workspaces
+from commandcenter.system import process, sandbox, seccomp
 from commandcenter.testing.attacks import inside
 from commandcenter.testing.attacks.victims import Victims, victims
 from commandcenter.testing.workspaces import Example, example_vault
@@ -86,14 +86,15 @@ def _opened(workspaces: Workspaces, example: Example, task: str) -> Any:
 async def _inside(workspace: Workspace, hit: Victims) -> Mapping[str, Verdict]:
     targets = {
         **hit.targets,
-        "objects": "/vault/objects",
         "read_only": "/usr",
         "scratch": "/tmp",  # noqa: S108 - inside
     }
     done = await workspace.run(
         "attacks",
         Command(
-            ("python3", "-I", f"/cc/{PROGRAM.name}"),
+            ("python3", "-I", f"{CHANNEL}/{PROGRAM.name}"),
+            # Where a kind has no such place, it says there where it is.
+            environment={inside.OBJECTS: sandbox.VAULT_OBJECTS},
             stdin=json.dumps({"attacks": NAMES, "targets": targets}).encode(),
             files={PROGRAM.name: PROGRAM.read_bytes()},
             timeout_s=TIMEOUT_S,
@@ -132,7 +133,6 @@ async def _as_plain_process(
     scratch.mkdir()
     targets = {
         **hit.targets,
-        "objects": str(hit.objects),
         "read_only": str(scratch / "shelf"),
         "scratch": str(scratch),
     }
@@ -147,7 +147,7 @@ async def _as_plain_process(
     done = await process.run(
         argv,
         stdin=json.dumps(asked).encode(),
-        environment=hit.environment,
+        environment={**hit.environment, inside.OBJECTS: str(hit.objects)},
         timeout_s=TIMEOUT_S,
     )
     assert done.exit_code == 0, done
