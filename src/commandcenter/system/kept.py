@@ -267,7 +267,7 @@ class _Keeper:
         self._poll.unregister(child.fileno())
         self._is_confined = self._heard == _ASKING + _CONFINED
         if not self._is_confined:
-            words = self._heard.removeprefix(_ASKING).decode(errors="replace")
+            words = self._heard.removeprefix(_ASKING).removeprefix(_CONFINED).decode()
             self.complain(words or "It was killed at its start.")
 
     def complain(self, problem: str) -> None:
@@ -542,5 +542,4 @@ def _start(argv: list[str], environment: dict[str, str]) -> None:
     try:
         os.execvpe(argv[0], argv, environment)  # noqa: S606 - this is what we are for
     except OSError as error:
-        os.write(2, f"{argv[0]}: {error}\n".encode())
-        os._exit(127)
+        raise OSError(f"{argv[0]}: {error}") from error

@@ -170,6 +170,29 @@ def kill_holders(path: Path, program: str) -> None:
                 os.close(pidfd)
 
 
+def kill_all_of(uid: int) -> None:
+    """Kill every process of a user, until there is none."""
+    while found := [entry for entry in Path("/proc").glob("[0-9]*") if _is_of(uid, entry)]:
+        for entry in found:
+            # Opened first, so that it is still the same process that is looked at and killed.
+            with contextlib.suppress(OSError):
+                pidfd = os.pidfd_open(int(entry.name))
+                try:
+                    if _is_of(uid, entry):
+                        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                finally:
+                    os.close(pidfd)
+
+
+def _is_of(uid: int, process: Path) -> bool:
+    try:
+        status = (process / "status").read_text()
+    except OSError:
+        return False
+    ids = {line.split()[1] for line in status.splitlines() if line.startswith("Uid:")}
+    return ids == {f"{uid}"} and "\nState:\tZ" not in status
+
+
 def _holds(process: Path, path: Path) -> bool:
     for descriptor in (process / "fd").iterdir():
         with contextlib.suppress(OSError):

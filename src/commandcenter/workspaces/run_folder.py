@@ -175,6 +175,16 @@ class RunFolder:
             # It let go of the lock, but has not buried the others yet.
             await process.wait(pidfd)
             os.close(pidfd)
+        self._kill_left()
+
+    def _kill_left(self) -> None:
+        """Kill what is left of a command without namespaces whose keeper was killed, too.
+
+        Without a user of its own it cannot be told from others.
+        """
+        spec = self._spec()
+        if "owned" in spec and spec["uid"] is not None and self._said() is None:
+            process.kill_all_of(spec["uid"])
 
     async def _container_gone(self) -> None:
         """End the container of a run whose shim could not: it does not end with its shim.
@@ -195,12 +205,16 @@ class RunFolder:
 
     def _described(self) -> Mapping[str, Any] | None:
         """Return what the orders say of a container; None when there is none."""
-        try:
-            found: Mapping[str, Any] | None
-            found = json.loads((self.path / "spec.json").read_bytes()).get("container")
-        except (FileNotFoundError, ValueError):
-            return None
+        found: Mapping[str, Any] | None = self._spec().get("container")
         return found
+
+    def _spec(self) -> Mapping[str, Any]:
+        """Return the shim's orders; empty when it has none."""
+        try:
+            spec: Mapping[str, Any] = json.loads((self.path / "spec.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return spec
 
     def _kill_first(self) -> None:
         pidfd = self._first_process()
