@@ -17,6 +17,7 @@ from commandcenter.core.errors import WorkspaceError
 from commandcenter.core.workspace import Command, Completed, Ended, Workspace
 from commandcenter.system.git import Git
 from commandcenter.testing.workspaces import (
+    KEY,
     OTHER,
     Example,
     example_vault,
@@ -145,3 +146,32 @@ async def test_the_fallback_says_what_is_open(local: Local) -> None:
     assert "Landlock" in strength.sandbox
     assert strength.open
     assert "The isolation is degraded" in strength.degraded
+
+
+def sandboxed(folder: Path) -> Local:
+    return Local(folder / "state", Git())
+
+
+def fallen_back(folder: Path) -> Local:
+    return Local(folder / "state", Git(), rungs=(), best_effort=True)
+
+
+@pytest.mark.parametrize(("first", "then"), [(sandboxed, fallen_back), (fallen_back, sandboxed)])
+async def test_files_that_were_made_in_one_way_are_neither_opened_nor_lost_in_the_other(
+    folder: Path,
+    example: Example,
+    first: Callable[[Path], Local],
+    then: Callable[[Path], Local],
+) -> None:
+    async with opened(first(folder), example, keep=True) as workspace:
+        await workspace.run("write", sh("echo precious > work.txt"))
+
+    with pytest.raises(WorkspaceError, match="is not how they are isolated now"):
+        async with opened(then(folder), example, keep=True):
+            pass
+    contents = await then(folder).still(KEY)
+
+    assert contents is not None
+    place = contents.upper or contents.tree
+    assert place is not None
+    assert (place / "work.txt").read_text() == "precious\n"

@@ -208,6 +208,10 @@ class Workspace(Protocol):
     def pristine(self) -> bool:
         """Whether no command has run in it yet."""
 
+    @property
+    def degraded(self) -> str:
+        """What a run must be told of its isolation: see `Strength.degraded`."""
+
     async def run(
         self,
         name: str,

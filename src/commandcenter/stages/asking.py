@@ -55,6 +55,9 @@ class Question:
 
 async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Question) -> Report:
     """Return what the agent claims. At most `equipment.slots` agents work at one time."""
+    if workspace.degraded:
+        # The machine may not be as it was when the run was submitted.
+        await equipment.database.transact(facts.add_note, job.run.id, workspace.degraded)
     agent = plugins.agent(question.profile.agent)
     command = _command(equipment, job, agent, question)
     key = f"{job.run.id}/{job.task.id}/{job.attempt.number}/{question.prompt.role.value}"

@@ -133,7 +133,7 @@ class Folders(ABC, Generic[MeansT]):
         for folder in self._existing():
             key = _key_of(folder)
             # One that holds files and has lost its key may be anybody's.
-            if folder.name not in names and (key or _contents(folder) is None):
+            if folder.name not in names and (key or left_in(folder) is None):
                 await self._remove(folder)
                 removed.append(key)
         await asyncio.to_thread(self._bases.sweep, self._used_bases())
@@ -149,7 +149,7 @@ class Folders(ABC, Generic[MeansT]):
         """Stop what runs there and return where its files lie; None when there are none."""
         folder = self._folder(key)
         await _end_runs(folder)
-        return _contents(folder)
+        return left_in(folder)
 
     async def put_aside(self, key: WorkspaceKey) -> None:
         """Stop what runs there and move it, as it is, to where it is neither opened nor swept."""
@@ -162,7 +162,7 @@ class Folders(ABC, Generic[MeansT]):
 
     async def aside(self, key: WorkspaceKey) -> Contents | None:
         """Return where the files lie of a workspace that was put aside, if there is one."""
-        return _contents(self._aside(key))
+        return left_in(self._aside(key))
 
     async def remove_aside(self, key: WorkspaceKey) -> None:
         """Remove a workspace that was put aside; removing nothing is fine."""
@@ -302,6 +302,7 @@ class FolderWorkspace:
         keeps: Callable[[], bool],
         *,
         lasting: bool = False,
+        degraded: str = "",
     ) -> None:
         """Use the folders that its kind made.
 
@@ -311,12 +312,14 @@ class FolderWorkspace:
             spec: phrases the run of a command, with its name, for the shim.
             keeps: says whether cancelling leaves a run alone.
             lasting: what a run leaves is to survive a power cut.
+            degraded: what a run must be told of its isolation.
         """
         self._folder = folder
         self._contents = contents
         self._spec = spec
         self._keeps = keeps
         self._lasting = lasting
+        self.degraded = degraded
 
     @property
     def gateway(self) -> Path:
@@ -454,11 +457,16 @@ def made(folder: Path) -> Path:
     return folder
 
 
-def owned(folder: Path, uid: int = sandbox.HOST_UID) -> Path:
-    """Make a folder that belongs to the sandbox's user, also when a crash left it half made."""
+def owned(folder: Path, uid: int | None = None) -> Path:
+    """Make a folder that belongs to a command's user, also when a crash left it half made.
+
+    By default that is whose it is already, or else the sandbox's user.
+    """
     folder.mkdir(mode=0o755, exist_ok=True)
-    if os.geteuid() == 0:
-        os.chown(folder, uid, uid)
+    owner = folder.stat().st_uid
+    wanted = owner or sandbox.HOST_UID if uid is None else uid
+    if os.geteuid() == 0 and owner != wanted:
+        os.chown(folder, wanted, wanted)
     return folder
 
 
@@ -476,7 +484,7 @@ def _base_of(folder: Path) -> Path:
         return folder
 
 
-def _contents(folder: Path) -> Contents | None:
+def left_in(folder: Path) -> Contents | None:
     """Return where the files lie; None where an agent has left none."""
     if (folder / "tree").is_dir():
         return Contents(None, folder / "tree")

@@ -15,13 +15,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from commandcenter.core.errors import WorkspaceError
 from commandcenter.core.workspace import WORK, Command, Contents, Hold, Strength, WorkspaceKey
 from commandcenter.system import controllers, fallback, landlock, removal, sandbox, seccomp
 from commandcenter.system.controllers import Controller
 from commandcenter.system.fallback import Place
 from commandcenter.system.git import Git
 from commandcenter.system.sandbox import Bind, Bubblewrap, Group, Overlay, Sandbox
-from commandcenter.workspaces.folders import Folders, FolderWorkspace, made, make_folders, owned
+from commandcenter.workspaces.folders import (
+    Folders,
+    FolderWorkspace,
+    left_in,
+    made,
+    make_folders,
+    owned,
+)
 from commandcenter.workspaces.prepared import Base, give
 from commandcenter.workspaces.run_folder import RunFolder
 
@@ -36,6 +44,8 @@ _HINT = (
     "container, user namespaces must be allowed; or use mode container"
 )
 _HINT_ALLOW = '; or put up with the weaker fallback: isolation = "best-effort" in [sandbox]'
+_USER = "uid"
+"""The file in a workspace's folder that names the user of commands that the fallback isolates."""
 _TRIAL = Command(("sh", "-c", 'echo it works > "$PLACE/probe"'), timeout_s=20)
 
 
@@ -141,15 +151,36 @@ class Local(Folders[_Means]):
     ) -> FolderWorkspace:
         means = await self._probed()
         folder = await self._made_folder(key, lasting=lasting)
+        self._require_its_own_way(folder, key, means)
         if means.bubblewrap is None:
             place = await self._settled(folder, vault, commit)
             phrase = self._phrase_confined(means, place, folder, lasting=lasting)
             contents = Contents(None, place.checkout)
+            degraded = _strength(means, []).degraded
         else:
             checkout, contents = await self._checkout(means.rung, folder, vault, commit)
             within = self._sandbox(folder, checkout, vault)
             phrase = self._phrase(means.bubblewrap, means, within, folder, lasting=lasting)
-        return FolderWorkspace(folder, contents, phrase, self._keeps, lasting=lasting)
+            degraded = ""
+        return FolderWorkspace(
+            *(folder, contents, phrase, self._keeps), lasting=lasting, degraded=degraded
+        )
+
+    def _require_its_own_way(self, folder: Path, key: WorkspaceKey, means: _Means) -> None:
+        """Make sure that what is there was made for the way in which commands are isolated now.
+
+        Raises:
+            WorkspaceError: it was not, so that the files would not be found, or not be theirs.
+        """
+        confined = (folder / _USER).exists()
+        other = left_in(folder) is not None and not confined
+        if confined if means.bubblewrap else other:
+            made_by = "the fallback" if confined else "bubblewrap"
+            raise WorkspaceError(
+                f"The files of workspace {key} are for commands that {made_by} isolates, which "
+                f"is not how they are isolated now ({_name(means)}).",
+                hint=f"let {made_by} be used again, or cancel the run: its files are kept",
+            )
 
     def _phrase(
         self,
@@ -202,9 +233,8 @@ class Local(Folders[_Means]):
             fallback.let_in(made(folder / "runs"), uid)
             if tree.stat().st_uid != uid:
                 give(tree, uid)
-        owner = sandbox.HOST_UID if uid is None else uid
         for name in ("home", "channel", "tmp"):
-            owned(folder / name, owner)
+            owned(folder / name, uid)
         found = self._sandbox(folder, tree, vault)
         tmp = Bind(folder / "tmp", fallback.TMP, writable=True)
         found = replace(found, binds=(*found.binds, tmp))
@@ -212,13 +242,17 @@ class Local(Folders[_Means]):
 
     def _user_of(self, folder: Path) -> int | None:
         """Return the user whom a workspace's commands run as, chosen now if it has none yet."""
-        if os.geteuid() != 0:
-            return None
-        note = folder / "uid"
+        note = folder / _USER
         if not note.exists():
-            taken = [int(each.read_text()) for each in self._root.glob("*/*/uid")]
-            note.write_text(f"{fallback.free_uid(taken, int(self._owner, 16))}")
-        return int(note.read_text())
+            note.write_text(f"{self._free_user()}")
+        uid = int(note.read_text())
+        return uid if os.geteuid() == 0 else None
+
+    def _free_user(self) -> int:
+        if os.geteuid() != 0:
+            return os.geteuid()
+        taken = [int(each.read_text()) for each in self._root.glob(f"*/*/{_USER}")]
+        return fallback.free_uid(taken, int(self._owner, 16))
 
     def _phrase_confined(
         self, means: _Means, place: Place, folder: Path, *, lasting: bool = False
