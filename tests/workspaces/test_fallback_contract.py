@@ -15,6 +15,8 @@ from commandcenter.system.git import Git
 from commandcenter.testing.workspaces import WorkspacesContract
 from commandcenter.workspaces.local import Local
 
+pytestmark = pytest.mark.slow
+
 GRACE_S = 0.3
 BEGINNING = """
 from commandcenter.system.git import Git
