@@ -83,6 +83,7 @@ allow = ["forge", "*.example.org:8443"]
 "mirror.example.org" = "10.1.2.3"
 
 [sandbox]
+isolation = "best-effort"
 read_only = ["/opt/tools"]
 path = ["/opt/tools/bin"]
 memory_bytes = 268435456
@@ -120,6 +121,7 @@ def test_nothing_configured_is_fine() -> None:
     assert settings.forge == ForgeSettings("auto", "https://api.github.com", "GITHUB_TOKEN")
     assert (settings.checks, settings.read_only, settings.path) == ((), (), ())
     assert settings.resources == Resources(4 * 2**30, 8 * 2**30, None)
+    assert settings.isolation == "required"
     assert not settings.egress.allows
     assert settings.container == ContainerSettings("auto", "", "", "", False)
     assert settings.data_dir.is_absolute()
@@ -152,6 +154,7 @@ def test_every_key_is_read(loaded: Loader) -> None:
     )
     assert (settings.read_only, settings.path) == ((Path("/opt/tools"),), ("/opt/tools/bin",))
     assert settings.resources == Resources(268435456, 536870912, 1.5)
+    assert settings.isolation == "best-effort"
     assert settings.container == ContainerSettings("podman", "", "ops/Dockerfile", "", True)
     assert settings.forge == ForgeSettings("github", "https://ghe.example/api/v3", "GHE_TOKEN")
 
@@ -173,6 +176,7 @@ def test_the_reviewer_is_the_working_profile_unless_it_is_named(loaded: Loader) 
         ("[sandbox]\nmemory = 1", "no setting `memory`", "did you mean `memory_bytes`?"),
         ("[container]\nimages = 'x'", "no setting `images`", "did you mean `image`?"),
         ("[container]\nengine = 'dokcer'", "cannot be `dokcer`", "did you mean `docker`?"),
+        ("[sandbox]\nisolation = 'off'", "cannot be `off`", "one of required, best-effort"),
         ("[profiles.a]\nprovider = 'antropic'", "provider `antropic`", "did you mean `anthropic`?"),
         ("[forge]\nkinds = 'hub'", "no setting `kinds`", "did you mean `kind`?"),
         ("[profiles.a]\nmodle = 'x'", "[a]: there is no setting `modle`", "`model`"),

@@ -4,6 +4,7 @@ import errno
 import platform
 import struct
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -80,6 +81,54 @@ async def test_a_dangerous_call_is_refused(name: str) -> None:
     assert free != filtered or name in NOT_IN_EVERY_KERNEL
 
 
+REACHES_OTHERS = {
+    "shared memory by its number": ((30, 0, 0, 0), errno.EPERM),
+    "a message queue": ((68, 0, 0o1000 | 0o600), errno.EPERM),
+    "somebody's semaphores": ((65, 0, 0, 0), errno.EPERM),
+    "the limits of another process": ((302, 1, 7, 0, 0), errno.EPERM),
+    "the priority of a user": ((141, 2, 12345, 19), errno.EPERM),
+    "a datagram socket": ((41, 2, 2, 0), errno.EPERM),
+    "a datagram socket that says more": ((41, 2, 2 | 0x80000, 0), errno.EPERM),
+    "a raw socket": ((41, 2, 3, 1), errno.EPERM),
+    "a socket of several paths": ((41, 2, 1, 262), errno.EPERM),
+    "an IPv6 socket": ((41, 10, 1, 0), errno.EAFNOSUPPORT),
+    "a unix socket": ((41, 1, 1, 0), errno.EAFNOSUPPORT),
+    "news of devices": ((41, 16, 3, 15), errno.EPERM),
+    "a pair of datagram sockets": ((53, 1, 2, 0, 0), errno.EPERM),
+    "a fast open": ((44, 0, 0, 0, 0x20000000, 0, 0), errno.EPERM),
+    "a fast open by message": ((46, 0, 0, 0x20000000), errno.EPERM),
+    "a fast open by messages": ((307, 0, 0, 0, 0x20000000), errno.EPERM),
+}
+NOT_HERE = {"the limits of another process", "a socket of several paths"}
+"""What may fail alike without the filter: for an ordinary user, or in a kernel without it."""
+
+
+@X86_64
+@pytest.mark.parametrize("name", REACHES_OTHERS)
+async def test_what_reaches_others_is_refused_where_nothing_is_ones_own(name: str) -> None:
+    numbers, refusal = REACHES_OTHERS[name]
+    programs = (b"", seccomp.unshared_program(MACHINE))
+
+    free, filtered = [await call(program, numbers) for program in programs]
+
+    assert filtered == str(int(refusal))
+    assert free != filtered or name in NOT_HERE
+
+
+@X86_64
+@pytest.mark.parametrize(
+    "numbers",
+    [(302, 0, 7, 0, 0), (141, 0, 0, 0), (41, 16, 3, 0), (203, 0, 0, 0), (39,)],
+    ids=str,
+)
+async def test_what_is_ones_own_is_let_through_there(numbers: tuple[int, ...]) -> None:
+    free, filtered = [
+        await call(program, numbers) for program in (b"", seccomp.unshared_program(MACHINE))
+    ]
+
+    assert filtered == free
+
+
 @X86_64
 @pytest.mark.parametrize("name", ALLOWED)
 async def test_an_ordinary_call_is_not(name: str) -> None:
@@ -87,8 +136,11 @@ async def test_an_ordinary_call_is_not(name: str) -> None:
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_every_path_through_the_program_ends_in_a_return(machine: str) -> None:
-    program = seccomp.program(machine)
+@pytest.mark.parametrize("phrase", [seccomp.program, seccomp.unshared_program])
+def test_every_path_through_the_program_ends_in_a_return(
+    machine: str, phrase: Callable[[str], bytes]
+) -> None:
+    program = phrase(machine)
     instructions = [struct.unpack_from("=HBBI", program, at) for at in range(0, len(program), 8)]
 
     for place, (code, if_true, if_false, _) in enumerate(instructions):

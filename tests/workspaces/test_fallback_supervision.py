@@ -15,6 +15,7 @@ import pytest
 
 from commandcenter.core.errors import WorkspaceError
 from commandcenter.core.workspace import Command, Completed, Ended, Workspace
+from commandcenter.system import fallback
 from commandcenter.system.git import Git
 from commandcenter.testing.workspaces import (
     KEY,
@@ -175,3 +176,18 @@ async def test_files_that_were_made_in_one_way_are_neither_opened_nor_lost_in_th
     place = contents.upper or contents.tree
     assert place is not None
     assert (place / "work.txt").read_text() == "precious\n"
+
+
+@pytest.mark.parametrize(
+    ("known", "as_root", "since"),
+    [(0, True, "6.7"), (3, True, "6.7"), (0, False, "6.12"), (5, False, "6.12")],
+)
+def test_an_old_kernel_is_refused_with_the_one_that_is_needed(
+    known: int, as_root: bool, since: str
+) -> None:
+    assert f"(Linux {since})" in fallback.too_old(known, as_root=as_root)
+
+
+@pytest.mark.parametrize(("known", "as_root"), [(4, True), (6, False)])
+def test_the_first_kernel_that_will_do_is_not_refused(known: int, as_root: bool) -> None:
+    assert fallback.too_old(known, as_root=as_root) == ""

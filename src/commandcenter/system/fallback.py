@@ -103,11 +103,15 @@ def write_fixed(folder: Path) -> None:
 
 
 def lacking() -> str:
-    """Return what this kernel lacks for it; empty when nothing."""
-    known = landlock.version()
-    needed = landlock.PORTS_SINCE if os.geteuid() == 0 else landlock.SIGNALS_SINCE
+    """Return what this machine lacks for it; empty when nothing."""
     if _leads_out():
         return "This machine sends what comes from its own address elsewhere (route_localnet)."
+    return too_old(landlock.version(), as_root=os.geteuid() == 0)
+
+
+def too_old(known: int, *, as_root: bool) -> str:
+    """Return why this version of Landlock will not do; empty when it does."""
+    needed = landlock.PORTS_SINCE if as_root else landlock.SIGNALS_SINCE
     if known >= needed:
         return ""
     since = "6.7" if needed == landlock.PORTS_SINCE else "6.12"
