@@ -94,6 +94,11 @@ ITEMS: dict[str, tuple[str, ...]] = {
     "sockets with and without a place": (
         *("net.abstract_socket", "net.container_engine", "net.ssh_agent"),
     ),
+    "ways around what stands in for a network of one's own": (
+        "test_every_way_leads_there_for_a_process_of_the_host_and_none_from_within",
+        "test_a_port_that_a_command_has_serves_nobody_else_on_the_machine",
+        "test_what_reaches_others_is_refused_where_nothing_is_ones_own",
+    ),
     "take the orchestrator's port": ("test_a_port_that_is_taken_inside_is_free_outside",),
     "more than the model by the gateway": (
         *("test_nothing_but_model_calls_passes", "test_without_model_access_nothing_answers"),

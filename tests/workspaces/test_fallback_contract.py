@@ -45,6 +45,7 @@ class TestFallback(WorkspacesContract):
         """A folder that other users may enter, as pytest's own is not."""
         folder = Path("/var/tmp") / f"commandcenter-fallback-{uuid.uuid4().hex}"
         folder.mkdir()
+        folder.chmod(0o755)
         yield folder
         shutil.rmtree(folder)
 

@@ -191,3 +191,21 @@ def test_an_old_kernel_is_refused_with_the_one_that_is_needed(
 @pytest.mark.parametrize(("known", "as_root"), [(4, True), (6, False)])
 def test_the_first_kernel_that_will_do_is_not_refused(known: int, as_root: bool) -> None:
     assert fallback.too_old(known, as_root=as_root) == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has users to give: run the tests as root")
+async def test_a_data_folder_that_others_cannot_get_to_is_refused_with_what_to_set(
+    folder: Path,
+) -> None:
+    closed = folder / "closed"
+    (closed / "data").mkdir(mode=0o700, parents=True)
+    closed.chmod(0o700)
+
+    refused = await fallen_back(closed / "data").probe()
+    closed.chmod(0o711)
+    allowed = await fallen_back(closed / "data").probe()
+
+    assert not refused.ok
+    assert f"Only its owner may enter {closed}" in " ".join(refused.problems)
+    assert "`data_dir`" in " ".join(refused.problems)
+    assert allowed.ok

@@ -152,6 +152,19 @@ def trial(folder: Path) -> Iterator[dict[str, object]]:
         }
 
 
+def out_of_reach(data_dir: Path) -> str:
+    """Return why commands of other users could not get there; empty when they can."""
+    if os.geteuid() != 0:
+        return ""
+    closed = [each for each in data_dir.absolute().parents if not each.stat().st_mode & 0o001]
+    if not closed:
+        return ""
+    return (
+        f"Only its owner may enter {closed[-1]}, and commands are other users: "
+        "set `data_dir` to a folder elsewhere, such as /var/lib/commandcenter."
+    )
+
+
 def let_in(folder: Path, group: int = GROUP) -> None:
     """Let commands of other users enter a folder of root's, to reach what is theirs below it."""
     status = folder.stat()

@@ -43,7 +43,7 @@ _ASKING, _CONFINED = b".", b"confined"
 """What the command says to the keeper, before it is one: with the first, where it asks."""
 
 _CHUNK_BYTES = 65536
-_SET_PARENT_DEATH_SIGNAL, _DROP_FROM_BOUNDING_SET, _SET_FILTER = 1, 24, 22
+_DROP_FROM_BOUNDING_SET, _SET_FILTER = 24, 22
 _CAPABILITIES = 64
 _FILTER_MODE, _WITH_LISTENER = 2, 8
 _SECCOMP = {"x86_64": 317, "aarch64": 277}
@@ -93,6 +93,11 @@ class Kept(shim.Supervisor):
         if now >= self.insist_at and self.runner_status is None:
             os.kill(self.runner, signal.SIGKILL)
 
+    def give_up(self, problem: str) -> None:
+        """End everything at once, because we cannot go on."""
+        super().give_up(problem)
+        kill_all()
+
     def ended(self) -> str:
         """Return how it ended when it was not us who ended it."""
         if self.exit_code is not None:
@@ -130,6 +135,7 @@ class Kept(shim.Supervisor):
             return b""
 
     def _tell(self, word: bytes) -> bool:
+        """Say a word to the keeper; say whether it was there to hear it."""
         assert self.control
         try:
             self.control.sendall(word)

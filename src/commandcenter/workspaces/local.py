@@ -230,7 +230,6 @@ class Local(Folders[_Means]):
             for way in (self._root.parent, self._root, folder.parent, vault.parent, vault):
                 fallback.let_in(way)
             fallback.let_in(folder, uid)
-            fallback.let_in(made(folder / "runs"), uid)
             if tree.stat().st_uid != uid:
                 give(tree, uid)
         for name in ("home", "channel", "tmp"):
@@ -273,7 +272,7 @@ class Local(Folders[_Means]):
 
     async def _run_trial(self, means: _Means, folder: Path) -> str | None:
         """Show that the fallback works here, and that it refuses what it must."""
-        if problem := fallback.lacking():
+        if problem := fallback.lacking() or fallback.out_of_reach(self._root.parent):
             return problem
         fallback.write_fixed(self._root / "fixed")
         make_folders(folder, WorkspaceKey("probe", "probe", 0))
