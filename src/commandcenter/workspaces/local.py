@@ -10,6 +10,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -109,7 +110,8 @@ class Local(Folders[_Means]):
             if problem is None:
                 self._means = means
                 return _strength(means, problems)
-            words = f"{_name(means)}, {means.rung}: {problem}"
+            tried = means.bubblewrap.executable if means.bubblewrap else _name(means)
+            words = f"{tried}, {means.rung}: {problem}"
             problems += [] if words in problems else [words]
         return _unfit(*problems, hint=_HINT if self._best_effort else _HINT + _HINT_ALLOW)
 
@@ -243,14 +245,18 @@ class Local(Folders[_Means]):
         """Return the user whom a workspace's commands run as, chosen now if it has none yet."""
         note = folder / _USER
         if not note.exists():
-            note.write_text(f"{self._free_user()}")
+            sandbox.replace_file(note, f"{self._free_user()}".encode())
         uid = int(note.read_text())
         return uid if os.geteuid() == 0 else None
 
     def _free_user(self) -> int:
         if os.geteuid() != 0:
             return os.geteuid()
-        taken = [int(each.read_text()) for each in self._root.glob(f"*/*/{_USER}")]
+        taken = []
+        for note in self._root.glob(f"*/*/{_USER}"):
+            # It may just be removed, and a power cut may have left it empty.
+            with suppress(FileNotFoundError, ValueError):
+                taken.append(int(note.read_text()))
         return fallback.free_uid(taken, int(self._owner, 16))
 
     def _phrase_confined(
