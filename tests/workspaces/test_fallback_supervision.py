@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -15,7 +16,7 @@ import pytest
 
 from commandcenter.core.errors import WorkspaceError
 from commandcenter.core.workspace import Command, Completed, Ended, Workspace
-from commandcenter.system import fallback
+from commandcenter.system import fallback, process
 from commandcenter.system.git import Git
 from commandcenter.testing.workspaces import (
     KEY,
@@ -209,3 +210,28 @@ async def test_a_data_folder_that_others_cannot_get_to_is_refused_with_what_to_s
     assert f"Only its owner may enter {closed}" in " ".join(refused.problems)
     assert "`data_dir`" in " ".join(refused.problems)
     assert allowed.ok
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can set it: run the tests as root")
+async def test_a_machine_that_lets_the_loopback_address_out_is_refused(folder: Path) -> None:
+    """Tried in a network of its own, so that this machine's stays as it is."""
+    program = f"""
+import asyncio, fcntl, socket, struct
+from pathlib import Path
+from commandcenter.system.git import Git
+from commandcenter.workspaces.local import Local
+up = struct.pack("16sH14x", b"lo", 1)
+fcntl.ioctl(socket.socket(), 0x8914, up)
+for switch in (0, 1):
+    Path("/proc/sys/net/ipv4/conf/lo/route_localnet").write_text(str(switch))
+    local = Local(Path({str(folder)!r}), Git(), rungs=(), best_effort=True)
+    strength = asyncio.run(local.probe())
+    print(strength.ok, strength.problems)
+"""
+
+    done = await process.run(("unshare", "--net", sys.executable, "-c", program))
+
+    first, second = done.stdout.decode().splitlines()
+    assert first.startswith("True"), first
+    assert second.startswith("False")
+    assert "conf/lo/route_localnet lets" in second

@@ -104,8 +104,10 @@ def write_fixed(folder: Path) -> None:
 
 def lacking() -> str:
     """Return what this machine lacks for it; empty when nothing."""
-    if _leads_out():
-        return "This machine sends what comes from its own address elsewhere (route_localnet)."
+    if open_at := _leads_out():
+        return (
+            f"{open_at} lets what comes from the loopback address leave this machine: set it to 0."
+        )
     return too_old(landlock.version(), as_root=os.geteuid() == 0)
 
 
@@ -128,10 +130,10 @@ def open_ways() -> tuple[str, ...]:
     return (*ways, "agents can change modes and times of the files of the service's own user")
 
 
-def _leads_out() -> bool:
-    """Say whether the kernel lets a socket of the loopback address call other machines."""
+def _leads_out() -> str:
+    """Return the switch by which the kernel lets the loopback address call other machines."""
     switches = Path("/proc/sys/net/ipv4/conf").glob("*/route_localnet")
-    return any(switch.read_text().strip() == "1" for switch in switches)
+    return next((f"{each}" for each in switches if each.read_text().strip() == "1"), "")
 
 
 @contextlib.contextmanager

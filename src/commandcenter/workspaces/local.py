@@ -263,6 +263,9 @@ class Local(Folders[_Means]):
         self, means: _Means, place: Place, folder: Path, *, lasting: bool = False
     ) -> Callable[[str, Command], bytes]:
         def phrase(name: str, command: Command) -> bytes:
+            # Asked every time, since another program may change the machine's network.
+            if problem := fallback.lacking():
+                raise WorkspaceError(f"Commands cannot be isolated here any more. {problem}")
             removal.empty(folder / "tmp")
             fallback.link(place.programs, command.programs)
             group = controllers.group_name(self._owner, folder.name, name)
