@@ -395,6 +395,13 @@ def test_a_pattern_is_refused_rather_than_ignored(field: str) -> None:
     assert "P013" in codes(read(f"## Batch 1: A\n{field}\n{task('x')}"))
 
 
+@pytest.mark.parametrize("said", ["maybe", "", "after review"])
+def test_a_word_on_merging_that_is_neither_yes_nor_no_is_an_error(said: str) -> None:
+    field = f"**Auto Merge:** {said}"
+    assert one(read(task(field)), "P019").line > 0
+    assert "P019" in codes(read(f"## Batch 1: A\n{field}\n{task('x')}"))
+
+
 def test_the_pattern_single_is_fine() -> None:
     sound(task("**Pattern:** single"))
 

@@ -37,6 +37,28 @@ def test_review(review: str, policy: ReviewPolicy) -> None:
 
 
 @pytest.mark.parametrize(
+    ("front", "batch", "task", "said"),
+    [
+        ("", "", "", None),
+        ("auto_merge: false", "", "", False),
+        ("auto_merge: no", "**Auto Merge:** yes", "", True),
+        ("auto_merge: true", "**Auto Merge:** true", "**Auto Merge:** `Off`", False),
+        ("", "", "**Auto Merge:** on", True),
+    ],
+)
+def test_the_nearest_word_on_merging_counts(
+    front: str, batch: str, task: str, said: bool | None
+) -> None:
+    head = f"---\ncommandcenter: 1\ndefaults: {{{front}}}\n---\n"
+    plan = read_plan(
+        PlanSource(f"{head}## Batch 1: B\n{batch}\n\n### Task 1.1: A\n{task}\n\nx\n")
+    ).plan
+
+    assert plan is not None
+    assert plan.auto_merge_of(plan.tasks[0]) is said
+
+
+@pytest.mark.parametrize(
     ("front", "line"),
     [
         ("commandcenter: 2", 2),
@@ -53,6 +75,7 @@ def test_review(review: str, policy: ReviewPolicy) -> None:
         ("commandcenter: 1\n  bad: [", 3),
         ("commandcenter: 1\ndefaults: {verify: [[a]]}", 3),
         ("commandcenter: 1\ndefaults: {limits: {budget_usd: .nan}}", 3),
+        ("commandcenter: 1\ndefaults:\n  auto_merge: later", 4),
         ("- a", 2),
         ("x: " + "[" * 3000, 2),
     ],

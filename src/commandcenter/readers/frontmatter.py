@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import yaml
 
 from commandcenter.core.plan import Defaults, Diagnostic, ReviewPolicy, TaskLimits
+from commandcenter.core.plan.model import YES_OR_NO
 from commandcenter.core.plan.validation import closest
 
 _OURS = ("commandcenter", "title", "defaults")
@@ -84,7 +85,7 @@ class _Settings:
                 self._unknown(key, _OURS)
 
     def _defaults(self, node: yaml.Node) -> None:
-        agent, review, limits = "", None, TaskLimits()
+        agent, review, limits, auto_merge = "", None, TaskLimits(), None
         verify: tuple[str, ...] = ()
         for key, value in self._pairs(node, "defaults"):
             match key.value:
@@ -96,9 +97,11 @@ class _Settings:
                     verify = self._commands(value)
                 case "limits":
                     limits = self._limits(value)
+                case "auto_merge":
+                    auto_merge = self._yes_or_no(value)
                 case _:
-                    self._unknown(key, ("agent", "review", "verify", "limits"))
-        self._found.defaults = Defaults(agent, review, verify, limits)
+                    self._unknown(key, ("agent", "review", "verify", "limits", "auto_merge"))
+        self._found.defaults = Defaults(agent, review, verify, limits, auto_merge)
 
     def _review(self, node: yaml.Node) -> ReviewPolicy | None:
         if isinstance(node, yaml.ScalarNode):
@@ -154,6 +157,12 @@ class _Settings:
             return str(node.value)
         self._fault(node, "this is not text")
         return ""
+
+    def _yes_or_no(self, node: yaml.Node) -> bool | None:
+        said = YES_OR_NO.get(node.value.casefold()) if isinstance(node, yaml.ScalarNode) else None
+        if said is None:
+            self._fault(node, "this is neither yes nor no")
+        return said
 
     def _whole(self, node: yaml.Node) -> int | None:
         # Six digits are more than any limit; a longer one would take Python long to read.

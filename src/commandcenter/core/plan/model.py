@@ -66,6 +66,16 @@ class Done(StrEnum):
         return self not in (Done.TODO, Done.IN_PROGRESS)
 
 
+AUTO_MERGE = "auto_merge"
+"""The label of a task or batch that says whether it lands without a person's approval."""
+YES_OR_NO: Mapping[str, bool] = MappingProxyType(
+    {
+        **dict.fromkeys(("yes", "true", "on"), True),
+        **dict.fromkeys(("no", "false", "off"), False),
+    }
+)
+
+
 @dataclass(frozen=True)
 class Span:
     """Lines of the source, 1-based, both included; 0 to 0 when there is no source."""
@@ -208,6 +218,8 @@ class Defaults:
     verify: tuple[str, ...] = ()
     """Commands that verify every task, after its own."""
     limits: TaskLimits = TaskLimits()
+    auto_merge: bool | None = None
+    """Whether changes land without a person's approval; None leaves it to who starts a run."""
 
 
 @dataclass(frozen=True)
@@ -242,6 +254,15 @@ class Plan:
     def tasks_of(self, batch_id: str) -> tuple[Task, ...]:
         """Return the tasks of a batch, in reading order."""
         return tuple(t for t in self.tasks if t.batch == batch_id)
+
+    def auto_merge_of(self, task: Task) -> bool | None:
+        """Return whether a task's change lands without a person's approval, if the plan says so.
+
+        The task's own word counts, else its batch's, else the plan's.
+        """
+        words = (task.labels.get(AUTO_MERGE), self.batch(task.batch).labels.get(AUTO_MERGE))
+        said = next((word for word in words if word is not None), None)
+        return self.defaults.auto_merge if said is None else YES_OR_NO.get(said.casefold())
 
     def commands_of(self, task: Task) -> tuple[str, ...]:
         """Return all commands that verify a task: its own, then the plan's, each once."""

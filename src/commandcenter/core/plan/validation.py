@@ -15,7 +15,16 @@ from commandcenter.core.plan.graph import (
     edges,
     explicit_edges,
 )
-from commandcenter.core.plan.model import TASKS_MAX, Batch, Done, Plan, Reference, Task
+from commandcenter.core.plan.model import (
+    AUTO_MERGE,
+    TASKS_MAX,
+    YES_OR_NO,
+    Batch,
+    Done,
+    Plan,
+    Reference,
+    Task,
+)
 from commandcenter.core.plan.paths import path_fault
 
 EDGES_MAX = 250_000
@@ -35,6 +44,7 @@ def check(plan: Plan) -> tuple[Diagnostic, ...]:
         *_ids(plan),
         *_batches(plan),
         *_tasks(plan),
+        *_merging(plan),
         *_task_references(plan),
         *_batch_references(plan),
         *_cycles(plan),
@@ -72,6 +82,17 @@ def _defaults(plan: Plan) -> Iterable[Diagnostic]:
     for name, (value, low, high) in values.items():
         if value is not None and not low <= value <= high:
             yield Diagnostic("P012", f"{name} is {value}, which is not {low} to {high}")
+
+
+def _merging(plan: Plan) -> Iterable[Diagnostic]:
+    things: tuple[Batch | Task, ...] = (*plan.batches, *plan.tasks)
+    for thing in things:
+        said = thing.labels.get(AUTO_MERGE, "yes")
+        if said.casefold() not in YES_OR_NO:
+            message = f"**Auto Merge:** of {thing.id} is neither yes nor no"
+            yield Diagnostic(
+                "P019", message, thing.span.start, hint="write yes or no", subject=said
+            )
 
 
 def _ids(plan: Plan) -> Iterable[Diagnostic]:
