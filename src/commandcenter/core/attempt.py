@@ -308,13 +308,16 @@ def _issues(review: Review) -> str:
     return "\n".join(lines)
 
 
-def after_conflict(files: tuple[str, ...], attempt: Attempt, bounds: Bounds) -> Next:
-    """Decide after a merge found conflicts with what landed meanwhile."""
+def after_conflict(
+    files: Sequence[str], attempt: Attempt, bounds: Bounds, tasks: Sequence[str] = ()
+) -> Next:
+    """Decide after a merge found conflicts with what landed meanwhile, of these tasks if known."""
     names = ", ".join(files[:20])
-    why = f"the change conflicts with what landed meanwhile in: {names}"
+    whose = f" (task {', '.join(tasks[:5])})" if tasks else ""
+    why = f"the change conflicts with what landed meanwhile in: {names}{whose}"
     feedback = (
         "Your earlier change could not be merged, since other work landed meanwhile and both "
-        f"touch: {names}. You start again from the present state. Do the task on top of it."
+        f"touch: {names}{whose}. You start again from the present state. Do the task on top of it."
     )
     return _again(attempt, bounds, Reason.CONFLICT, why, feedback, words="", fresh=True)
 

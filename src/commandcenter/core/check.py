@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -16,6 +18,11 @@ class Check:
     command: str
     """Run by `/bin/sh -c` in the root of the checkout."""
     timeout_s: float = 1800.0
+
+    def digest(self, mode: str) -> str:
+        """Name the check, with the kind of workspace that it runs in, as no other one is named."""
+        parts = json.dumps([mode, self.name, self.command, self.timeout_s])
+        return hashlib.sha256(parts.encode()).hexdigest()
 
 
 class Found(StrEnum):
@@ -43,6 +50,15 @@ class Receipt:
     words: str = ""
     """The last lines that it printed (at most 4,000 characters), for the agent and people."""
 
+    def to_json(self) -> dict[str, Any]:  # Any: JSON
+        """Return the stored form."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Receipt:  # Any: JSON written by `to_json`
+        """Return what `to_json` stored."""
+        return Receipt(**{**record, "found": Found(record["found"])})
+
 
 class Judgement(StrEnum):
     """The result of all checks together."""
@@ -67,6 +83,12 @@ class Verdict:
         """Say whether this tree may land as far as checks are concerned."""
         return self.judgement in (Judgement.PASSED, Judgement.UNVERIFIED)
 
+    @property
+    def failed(self) -> frozenset[str]:
+        """Return the names of the checks that keep this tree from landing."""
+        held = (Found.FAILED, Found.NOT_RUN)
+        return frozenset(each.check for each in self.receipts if each.found in held)
+
     def to_json(self) -> dict[str, Any]:  # Any: JSON
         """Return the stored form."""
         return asdict(self)
@@ -74,10 +96,7 @@ class Verdict:
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Verdict:  # Any: JSON written by `to_json`
         """Return what `to_json` stored; other keys are ignored."""
-        receipts = tuple(
-            Receipt(**{**receipt, "found": Found(receipt["found"])})
-            for receipt in record["receipts"]
-        )
+        receipts = tuple(map(Receipt.from_json, record["receipts"]))
         return Verdict(record["tree"], Judgement(record["judgement"]), receipts)
 
 

@@ -1,4 +1,4 @@
-"""The merge queue: one landing at a time for each repository and target, in order of arrival."""
+"""The merge queue: one landing at a time per repository and target, of many changes at once."""
 
 from __future__ import annotations
 
@@ -40,6 +40,12 @@ def enqueue_merge(session: Session, engine: Engine, key: TryKey, round_: int = 0
 
 
 class _MergeFlow:
+    """The workflow of one change. At its turn, it lands what is in the queue with it, too.
+
+    So the others find at their turns that they have ended. Who is in the queue is in the store:
+    the phase of its task, set by the transaction that enqueues its workflow.
+    """
+
     def __init__(self, engine: Engine, transitions: Transitions, stages: Stages) -> None:
         self._engine = engine
         self._transitions = transitions
@@ -49,19 +55,32 @@ class _MergeFlow:
     async def merge(self, run: str, task: str, number: int) -> None:
         key = TryKey(run, task, number)
         async with self._border.reported(key):
-            if await self._transitions.transact("admit", self._turn_away, key):
-                return
-            landed = await self._engine.step(
-                "land",
-                f"landing/{key}",
-                lambda: self._border.persistently(lambda: self._stages.land(run, task, number)),
-            )
-            await self._transitions.transact("landed", self._landed, key, landed)
+            over = False
+            while not over:
+                if await self._transitions.transact("admit", self._turn_away, key):
+                    return
+                landed = await self._engine.step(
+                    "land",
+                    f"landing/{key}",
+                    lambda: self._border.persistently(lambda: self._stages.land(run, task, number)),
+                )
+                over = await self._transitions.transact("landed", self._landed, key, landed)
 
     def _turn_away(self, session: Session, key: TryKey) -> bool:
         return self._transitions.cancel_if_requested(session, key)
 
-    def _landed(self, session: Session, key: TryKey, record: Record) -> None:
+    def _landed(self, session: Session, key: TryKey, record: Record) -> bool:
+        """Conclude for all whose turn it was; say whether this one was among them."""
+        mine = {**record, "run": key.run, "task": key.task, "number": key.number}
+        for end in record.get("ends", [mine]):
+            self._conclude_one(session, TryKey(end["run"], end["task"], end["number"]), end)
+        for words in record.get("flaky", ()):
+            for run in {key.run, *(end["run"] for end in record.get("ends", ()))}:
+                facts.add_note(session, run, words)
+        return bool(record["outcome"] != "later")
+
+    def _conclude_one(self, session: Session, key: TryKey, record: Record) -> None:
+        facts.lock(session, key.run)
         if self._transitions.outdated(session, key):
             return
         if note := record.get("moved_note"):
@@ -80,8 +99,8 @@ class _MergeFlow:
             case "waiting":
                 self._transitions.enter(session, key, Phase.WAITING, WAITS_FOR_A_PERSON)
             case "conflict":
-                files = tuple(record["files"])
-                self._transitions.follow(session, key, after_conflict(files, attempt, bounds))
+                decision = after_conflict(record["files"], attempt, bounds, record.get("with", ()))
+                self._transitions.follow(session, key, decision)
             case "combined":
                 decision = after_combined_checks(Verdict.from_json(record), attempt, bounds)
                 self._transitions.follow(session, key, decision)

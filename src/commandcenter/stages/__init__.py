@@ -12,6 +12,7 @@ class Stages:
 
     def __init__(self, equipment: Equipment) -> None:
         self._equipment = equipment
+        self._pace = land.Pace()
 
     async def work(self, run: str, task: str, number: int) -> Record:
         """Provision, act, capture."""
@@ -30,8 +31,8 @@ class Stages:
         return await publish.review(self._equipment, run, task, number)
 
     async def land(self, run: str, task: str, number: int) -> Record:
-        """Bring the change onto its target."""
-        return await land.land(self._equipment, run, task, number)
+        """Bring the change onto its target, with others of its queue."""
+        return await land.land(self._equipment, self._pace, run, task, number)
 
     async def halt(self, run: str, task: str) -> None:
         """End what runs in the task's workspaces."""

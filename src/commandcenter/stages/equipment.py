@@ -114,6 +114,10 @@ class Equipment:
     """Reads how much room the data folder has."""
     disk_free_min_bytes: int | None = None
     """Below this no new try begins; None: see `core.disk.floor_bytes`."""
+    lanes: int = 1
+    """How many prefixes of a chain are checked at the same time."""
+    batch_max: int = 100
+    """How many changes land together at most."""
 
     def egress_of(self, profile: Profile) -> Policy:
         """Return what the agent of this profile may reach of the network."""

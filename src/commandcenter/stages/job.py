@@ -134,10 +134,11 @@ class Job:
 
 async def load(equipment: Equipment, run: str, task: str, number: int) -> Job:
     """Return a try as it stands now."""
-    return await equipment.database.transact(_read, equipment.plans, run, task, number)
+    return await equipment.database.transact(read, equipment.plans, run, task, number)
 
 
-def _read(session: Session, plans: Plans, run: str, task: str, number: int) -> Job:
+def read(session: Session, plans: Plans, run: str, task: str, number: int) -> Job:
+    """Return a try as it stands in this transaction."""
     record = views.read_run(session, run)
     plan = plans.of(session, run)
     tries = tuple(views.read_attempt(session, run, task, n) for n in range(1, number + 1))

@@ -1,132 +1,210 @@
-"""Land a reviewed change: combine, check again if need be, and move the target by swap."""
+"""Land the merge queue's changes: chain them, check prefixes, and move the target by swap."""
 
 from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict, deque
 
 from sqlalchemy.orm import Session
 
 from commandcenter.core.check import Verdict
-from commandcenter.core.errors import GitError
+from commandcenter.core.errors import CommandCenterError, GitError
 from commandcenter.core.forge import ProposalState
 from commandcenter.core.ledger import Standing, standing
-from commandcenter.core.publication import branch_name, landing_branch, merge_message
-from commandcenter.core.run import Event, EventKind, State
+from commandcenter.core.merge_queue import Eject, Land, batch_size
+from commandcenter.core.publication import landing_branch
 from commandcenter.stages import holdings
-from commandcenter.stages.equipment import BOT, Equipment
-from commandcenter.stages.job import Job, Record, load
-from commandcenter.stages.verify import check_tree
+from commandcenter.stages.chain import Chain, Link, build
+from commandcenter.stages.equipment import Equipment
+from commandcenter.stages.job import Job, Record, load, read
+from commandcenter.stages.plans import Plans
 from commandcenter.stages.work import keep_captured
-from commandcenter.store import facts, views
-from commandcenter.system.vault import Conflict, Landed, Merged, Moved, Refused, Vault
+from commandcenter.store import views
+from commandcenter.system.vault import Conflict, Landed, Moved, Refused, Vault
 
 MOVES_MAX = 20
 """Times that the target may move under one landing."""
+HISTORY_MAX = 50
+ASKED_AT_ONCE = 8
+log = logging.getLogger(__name__)
 
 
-async def land(equipment: Equipment, run: str, task: str, number: int) -> Record:
-    """Bring a change onto the branch that the run lands on.
+class Pace:
+    """What became of the last changes of each queue. Lost at a stop: a queue then starts anew."""
 
-    Returns {outcome} with: `landed` {commit, landed_on, moved_note?}, `waiting`, `closed`,
-    `conflict` {files}, `combined` (the verdict on the combined tree), `refused` {explanation}.
+    def __init__(self) -> None:
+        self._ended: dict[str, deque[bool]] = defaultdict(lambda: deque(maxlen=HISTORY_MAX))
+
+    def size(self, job: Job, most: int) -> int:
+        """Return how many changes to take at once."""
+        return batch_size(tuple(self._ended[_queue(job)]), most)
+
+    def note(self, job: Job, landed: int, ejected: int) -> None:
+        """Remember what became of some."""
+        self._ended[_queue(job)].extend([True] * landed + [False] * ejected)
+
+
+def _queue(job: Job) -> str:
+    return f"{job.run.upstream}@{job.run.landed_on}"
+
+
+async def land(equipment: Equipment, pace: Pace, run: str, task: str, number: int) -> Record:
+    """Bring the next changes of a queue onto the branch that they land on, this one among them.
+
+    Returns {outcome} of this one with: `landed` {commit, landed_on, moved_note?}, `waiting`,
+    `closed`, `conflict` {files, with}, `combined` (the verdict on the combined tree), `refused`
+    {explanation}; or `later`, when others came first. {ends} are the outcomes of all whose turn it
+    was, in order, each with {run, task, number}; {flaky} names checks in sentences.
     A second call finds what the first one landed.
     """
     job = await load(equipment, run, task, number)
     vault = await equipment.vaults.open(job.run.upstream)
     await keep_captured(equipment, vault, job)
+    alone = False
+    flaky: dict[str, None] = {}
     for _ in range(MOVES_MAX):
         tip = await vault.fetch(job.run.landed_on)
-        if await vault.is_ancestor(job.attempt.head, tip):
-            await vault.secure_upstream()
-            return _landed(job.attempt.head, job.run.landed_on)
-        forge = equipment.forge(job.run.upstream, job.run.target)
-        match (await forge.proposal(job.status.proposal)).state:
-            case ProposalState.MERGED:
-                # By a person who squashed it or rebased it, so that its own commit is nowhere.
-                return _landed(tip, job.run.landed_on)
-            case ProposalState.CLOSED:
-                # By us, if a call that was cut off had kept the result on a branch of its own.
-                found = await _found_aside(equipment, vault, job)
-                return found or {"outcome": "closed"}
-            case ProposalState.OPEN:
+        if end := await _ended(equipment, vault, job, tip):
+            return end
+        size = 1 if alone else pace.size(job, equipment.batch_max)
+        jobs = await _batch(equipment, vault, job, size)
+        chain, conflict = await build(equipment, vault, job, tip, jobs)
+        if conflict:
+            return await _conflict(vault, job, tip, conflict)
+        move = await chain.probed()
+        flaky |= dict.fromkeys(chain.flaky_words())
+        pushed = await _push(equipment, vault, chain, move)
+        match pushed:
+            case Landed():
+                pace.note(job, _landing(move), isinstance(move, Eject))
+                return {**await _told(chain, move), "flaky": list(flaky)}
+            case Moved(None):
+                return _refused(f"the branch `{job.run.landed_on}` was deleted")
+            case Moved():
                 pass
-        if not job.options.auto_merge:
-            return {"outcome": "waiting"}
-        done = await _attempt(equipment, vault, job, tip)
-        if done is not None:
-            return done
+            case Refused() if len(jobs) > 1:
+                # Each hears for itself what is wrong with it.
+                alone = True
+            case Refused(reason) if job.run.upstream == job.run.repository:
+                return await _aside(equipment, vault, job, chain.links[0], reason)
+            case Refused(reason):
+                return _refused(f"the upstream refused the push: {reason}")
     return _refused(f"`{job.run.landed_on}` moved {MOVES_MAX} times during the landing")
 
 
-async def _attempt(equipment: Equipment, vault: Vault, job: Job, tip: str) -> Record | None:
-    """Try to land on this tip; None when the target moved meanwhile."""
-    merged = await vault.merge(
-        tip,
-        job.attempt.head,
-        message=merge_message(job.task, job.status.proposal, branch_name(job.run.id, job.task)),
-        author=BOT,
-        committer=BOT,
-        date=job.date,
-    )
-    if isinstance(merged, Conflict):
-        return {"outcome": "conflict", "files": list(merged.files)}
-    if merged.tree != job.attempt.verified_tree:
-        # What lands must be what was checked, and the target has moved since.
-        verdict = await _combined(equipment, vault, job, merged, tip)
-        if not verdict.mergeable:
-            return {"outcome": "combined", **verdict.to_json()}
-    return await _move(equipment, vault, job, tip, merged)
+async def _ended(equipment: Equipment, vault: Vault, job: Job, tip: str) -> Record | None:
+    """Return the outcome of a change that has one already, or waits for a person."""
+    if await vault.is_ancestor(job.attempt.head, tip):
+        await vault.secure_upstream()
+        return _landed(job.attempt.head, job.run.landed_on)
+    forge = equipment.forge(job.run.upstream, job.run.target)
+    match (await forge.proposal(job.status.proposal)).state:
+        case ProposalState.MERGED:
+            # By a person who squashed it or rebased it, so that its own commit is nowhere.
+            return _landed(tip, job.run.landed_on)
+        case ProposalState.CLOSED:
+            # By us, if a call that was cut off had kept the result on a branch of its own.
+            return await _found_aside(equipment, vault, job) or {"outcome": "closed"}
+        case ProposalState.OPEN:
+            return None if job.options.auto_merge else {"outcome": "waiting"}
 
 
-async def _combined(
-    equipment: Equipment, vault: Vault, job: Job, merged: Merged, tip: str
-) -> Verdict:
-    """Check the merged tree, once, and record what was found before anything lands."""
-    key = (job.run.id, job.task.id, job.attempt.number)
-    last = await equipment.database.transact(views.last_event_of, *key, EventKind.TASK_CHECKED)
-    if last is not None and last.data["tree"] == merged.tree:
-        return Verdict.from_json(last.data)
-    verdict = await check_tree(equipment, vault, job, merged.commit, tip)
-    await equipment.database.transact(_record, equipment.now_ms(), job, verdict)
-    return verdict
+async def _batch(equipment: Equipment, vault: Vault, job: Job, size: int) -> list[Job]:
+    """Return so many changes of the queue that can land now, in order, this one among them."""
+    if size == 1:
+        return [job]
+    queued = await equipment.database.transact(_queued, equipment.plans, job)
+    others = [each for each in queued if _name(each) != _name(job)]
+    turn = asyncio.Semaphore(ASKED_AT_ONCE)
+    ready = await asyncio.gather(*(_ready(equipment, vault, each, turn) for each in others))
+    able = {_name(each) for each, yes in zip(others, ready, strict=True) if yes}
+    chosen = [job if _name(each) == _name(job) else each for each in queued]
+    chosen = [each for each in chosen if each is job or _name(each) in able]
+    first = chosen[:size]
+    return first if job in first else [*chosen[: size - 1], job]
 
 
-def _record(session: Session, now_ms: int, job: Job, verdict: Verdict) -> None:
-    if views.read_task(session, job.run.id, job.task.id).state is State.IN_PROGRESS:
-        key = (job.task.id, job.attempt.number)
-        data = verdict.to_json()
-        facts.append(session, Event(job.run.id, EventKind.TASK_CHECKED, now_ms, *key, data))
+def _queued(session: Session, plans: Plans, job: Job) -> list[Job]:
+    run = job.run
+    found = views.merging_tasks(session, run.upstream, run.target, run.landed_on)
+    return [read(session, plans, *each) for each in found]
 
 
-async def _move(
-    equipment: Equipment, vault: Vault, job: Job, tip: str, merged: Merged
-) -> Record | None:
+def _name(job: Job) -> tuple[str, str]:
+    return job.run.id, job.task.id
+
+
+async def _ready(equipment: Equipment, vault: Vault, job: Job, turn: asyncio.Semaphore) -> bool:
+    """Say whether a change may land with others. What is wrong with one is told at its own turn."""
+    if not job.options.auto_merge or job.attempt.head in vault.lost:
+        return False
+    forge = equipment.forge(job.run.upstream, job.run.target)
+    try:
+        async with turn:
+            proposal = await forge.proposal(job.status.proposal)
+    except CommandCenterError as error:
+        log.warning("Task %s of %s lands on its own: %s", job.task.id, job.run.id, error)
+        return False
+    return proposal.state is ProposalState.OPEN
+
+
+async def _conflict(vault: Vault, job: Job, tip: str, conflict: Conflict) -> Record:
+    names = await vault.trailers(job.attempt.base, tip, "CommandCenter-Task", conflict.files)
+    return {"outcome": "conflict", "files": list(conflict.files), "with": list(names)}
+
+
+def _landing(move: Land | Eject) -> int:
+    """Return how many links of the chain land."""
+    return move.prefix if isinstance(move, Land) else move.position - 1
+
+
+async def _push(
+    equipment: Equipment, vault: Vault, chain: Chain, move: Land | Eject
+) -> Landed | Moved | Refused:
+    """Put what was found on record, and move the target to what lands, if anything does."""
+    if isinstance(move, Eject):
+        await chain.record(move.position, [move.position])
+    landing = _landing(move)
+    if not landing:
+        return Landed()
+    if chain.checked(landing):
+        await chain.record(landing, range(1, landing + 1))
+    job, commit = chain.owner, chain.links[landing - 1].commit
     if job.run.landed_on == landing_branch(job.run.id):
-        await holdings.note(equipment, [holdings.result(job, merged.commit)])
-    match await vault.land(job.run.landed_on, tip, merged.commit):
-        case Landed():
-            return _landed(merged.commit, job.run.landed_on)
-        case Moved(None):
-            return _refused(f"the branch `{job.run.landed_on}` was deleted")
-        case Moved():
-            return None
-        case Refused(reason) if job.run.upstream == job.run.repository:
-            return await _aside(equipment, vault, job, merged, reason)
-        case Refused(reason):
-            return _refused(f"the upstream refused the push: {reason}")
+        await holdings.note(equipment, [holdings.result(job, commit)])
+    return await vault.land(job.run.landed_on, chain.tip, commit)
 
 
-async def _aside(
-    equipment: Equipment, vault: Vault, job: Job, merged: Merged, reason: str
-) -> Record:
+async def _told(chain: Chain, move: Land | Eject) -> Record:
+    ends = [
+        _end(link, _landed(link.commit, link.job.run.landed_on))
+        for link in chain.links[: _landing(move)]
+    ]
+    if isinstance(move, Eject):
+        verdict = await chain.against(move.position)
+        ends.append(_end(chain.links[move.position - 1], _combined(verdict)))
+    own = (chain.owner.run.id, chain.owner.task.id)
+    mine = next((end for end in ends if (end["run"], end["task"]) == own), {"outcome": "later"})
+    return {**mine, "ends": ends}
+
+
+def _end(link: Link, record: Record) -> Record:
+    job = link.job
+    return {**record, "run": job.run.id, "task": job.task.id, "number": job.attempt.number}
+
+
+async def _aside(equipment: Equipment, vault: Vault, job: Job, link: Link, reason: str) -> Record:
     """Keep the result on a branch of its own, where the checked-out one cannot move along."""
     branch = landing_branch(job.run.id)
     if branch == job.run.landed_on:
         return _refused(f"the repository refused the push: {reason}")
     landed = await _found_aside(equipment, vault, job)
     if landed is None:
-        problem = await _publish_aside(equipment, vault, job, merged.commit)
+        problem = await _publish_aside(equipment, vault, job, link.commit)
         if problem:
             return _refused(problem)
-        landed = _landed_aside(job, merged.commit, f", since {reason}")
+        landed = _landed_aside(job, link.commit, f", since {reason}")
     forge = equipment.forge(job.run.upstream, job.run.target)
     await forge.comment(job.status.proposal, f"Landed on `{branch}`, since {reason}.")
     await forge.close(job.status.proposal)
@@ -173,6 +251,10 @@ def _landed_aside(job: Job, commit: str, why: str = "") -> Record:
 
 def _landed(commit: str, branch: str) -> Record:
     return {"outcome": "landed", "commit": commit, "landed_on": branch}
+
+
+def _combined(verdict: Verdict) -> Record:
+    return {"outcome": "combined", **verdict.to_json()}
 
 
 def _refused(explanation: str) -> Record:

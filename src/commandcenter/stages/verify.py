@@ -6,7 +6,7 @@ import asyncio
 import fnmatch
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from commandcenter.stages import holdings
 from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Job, Record, load, workspaces
 from commandcenter.stages.work import keep_captured
+from commandcenter.store import receipts
 from commandcenter.system.vault import Vault
 
 WORDS_MAX = 4_000
@@ -26,7 +27,9 @@ COMMAND_NOT_FOUND = (126, 127)
 
 
 @dataclass(frozen=True)
-class _Planned:
+class Planned:
+    """A check that is to be run."""
+
     check: Check
     own: bool
     """The task's own verification: it must pass, whatever it did on the base."""
@@ -50,29 +53,77 @@ async def check_tree(
     equipment: Equipment, vault: Vault, job: Job, commit: str, base: str
 ) -> Verdict:
     """Return the verdict on a commit's tree; what failed on `base` too is told apart."""
-    tree = await vault.tree_of(commit)
     files = await vault.changed_files(base, commit) if equipment.checks else ()
-    receipts = []
-    for index, planned in enumerate(_planned(job, equipment.checks, files), 1):
-        purpose = f"check-{commit[:10]}-{index}"
-        receipt = await _run(equipment, vault, job, planned.check, commit, tree, purpose)
-        if receipt.found is Found.FAILED and not planned.own:
-            receipt = await _compared(equipment, vault, job, planned.check, receipt, base, index)
-        receipts.append(receipt)
-    return judge(tree, receipts)
+    return await run_checks(
+        equipment, vault, job, planned(job, equipment.checks, files), commit, base
+    )
 
 
-def _planned(
-    job: Job, project: Sequence[ProjectCheck], files: Sequence[str]
-) -> tuple[_Planned, ...]:
-    own = [_Planned(Check(command, command), own=True) for command in job.task.commands]
+async def run_checks(
+    equipment: Equipment,
+    vault: Vault,
+    job: Job,
+    checks: Sequence[Planned],
+    commit: str,
+    base: str,
+    *,
+    recall: bool = False,
+    again: Set[str] = frozenset(),
+) -> Verdict:
+    """Return what these checks say of a commit's tree; what failed on `base` too is told apart.
+
+    They run in workspaces of the job. With `recall`, what one found on the tree before counts,
+    whichever task it was for; but those that `again` names run once more.
+    """
+    tree = await vault.tree_of(commit)
+    found = []
+    for index, each in enumerate(checks, 1):
+        at = _Place(commit, tree, f"check-{commit[:10]}-{index}", recall)
+        if each.check.name in again:
+            at = replace(at, purpose=f"{at.purpose}-again", recall=False)
+        receipt = await _receipt(equipment, vault, job, each.check, at)
+        if receipt.found is Found.FAILED and not each.own:
+            before = await vault.tree_of(base)
+            at = _Place(base, before, f"check-base-{base[:10]}-{index}", recall)
+            receipt = await _compared(equipment, vault, job, each.check, receipt, at)
+        found.append(receipt)
+    return judge(tree, found)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a check runs."""
+
+    commit: str
+    tree: str
+    purpose: str
+    recall: bool
+    """Whether what it found there before counts."""
+
+
+async def _receipt(
+    equipment: Equipment, vault: Vault, job: Job, check: Check, at: _Place
+) -> Receipt:
+    digest = check.digest(job.mode)
+    transact = equipment.database.transact
+    if at.recall and (known := await transact(receipts.find, at.tree, digest)):
+        return known
+    receipt = await _run(equipment, vault, job, check, at.commit, at.tree, at.purpose)
+    if receipt.found is not Found.NOT_RUN:
+        await transact(receipts.save, digest, receipt, equipment.now_ms())
+    return receipt
+
+
+def planned(job: Job, project: Sequence[ProjectCheck], files: Sequence[str]) -> tuple[Planned, ...]:
+    """Return the checks of a task that changed these files, in the order that they run in."""
+    own = [Planned(Check(command, command), own=True) for command in job.task.commands]
     shared = [
-        _Planned(Check(command, command), own=False)
+        Planned(Check(command, command), own=False)
         for command in job.plan.defaults.verify
         if command not in job.task.commands
     ]
     configured = [
-        _Planned(Check(each.name, _scoped(each, matching), each.timeout_s), own=False)
+        Planned(Check(each.name, _scoped(each, matching), each.timeout_s), own=False)
         for each in project
         if (matching := _matching(each, files)) is not None
     ]
@@ -163,18 +214,10 @@ def _digest(log: Path) -> str:
 
 
 async def _compared(
-    equipment: Equipment,
-    vault: Vault,
-    job: Job,
-    check: Check,
-    receipt: Receipt,
-    base: str,
-    index: int,
+    equipment: Equipment, vault: Vault, job: Job, check: Check, receipt: Receipt, base: _Place
 ) -> Receipt:
     """Tell a check that failed before apart from one that this change broke."""
-    tree = await vault.tree_of(base)
-    purpose = f"check-base-{base[:10]}-{index}"
-    before = await _run(equipment, vault, job, check, base, tree, purpose)
+    before = await _receipt(equipment, vault, job, check, base)
     if before.found is not Found.FAILED:
         return receipt
     return replace(receipt, found=Found.FAILED_ON_BASE)

@@ -127,3 +127,12 @@ ledger = sa.Table(
     sa.Index("cc_ledger_by_task", "run", "task"),
     sqlite_autoincrement=True,
 )
+
+receipts = sa.Table(
+    "cc_receipts",
+    metadata,
+    sa.Column("tree", sa.String(64), primary_key=True),
+    sa.Column("check", sa.String(64), primary_key=True),
+    sa.Column("record", sa.Text, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+)

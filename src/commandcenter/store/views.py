@@ -159,6 +159,31 @@ def waiting_tasks(session: Session, waiting_for: str) -> tuple[TaskStatus, ...]:
     return tuple(_status(row) for row in session.execute(query).mappings())
 
 
+def merging_tasks(
+    session: Session, upstream: str, target: str, landed_on: str
+) -> tuple[tuple[str, str, int], ...]:
+    """Return the (run, task, try) of what is in one merge queue: runs by age, in plan order.
+
+    What is to be cancelled is left out.
+    """
+    runs, tasks = schema.runs, schema.tasks
+    query = (
+        sa.select(tasks.c.run, tasks.c.id, tasks.c.attempt)
+        .join(runs, runs.c.id == tasks.c.run)
+        .where(
+            runs.c.upstream == upstream,
+            runs.c.target == target,
+            runs.c.landed_on == landed_on,
+            runs.c.ended_ms == 0,
+            runs.c.cancel_requested_ms == 0,
+            tasks.c.state == State.IN_PROGRESS.value,
+            tasks.c.phase == Phase.MERGING.value,
+        )
+        .order_by(runs.c.created_ms, runs.c.id, tasks.c.ordinal)
+    )
+    return tuple((row.run, row.id, row.attempt) for row in session.execute(query))
+
+
 def open_tasks(session: Session, run: str) -> int:
     """Return how many tasks have not ended."""
     query = (

@@ -546,6 +546,14 @@ class Vault:
         result = await self._run("log", "-z", "--format=%B", f"{old}..{new}")
         return tuple(filter(None, (text.strip() for text in result.text.split("\0"))))
 
+    async def trailers(self, old: str, new: str, key: str, paths: Sequence[str]) -> tuple[str, ...]:
+        """Return what a trailer says in the commits of `new`, not in `old`, that touch paths."""
+        told = f"--format=%(trailers:key={key},valueonly)"
+        literal = [f":(top,literal){path}" for path in paths]
+        result = await self._run("log", "-z", told, f"{old}..{new}", "--", *literal)
+        words = (text.strip() for text in result.text.replace("\0", "\n").split("\n"))
+        return tuple(dict.fromkeys(filter(None, words)))
+
     # Upkeep
 
     async def fsck(self) -> tuple[str, ...]:
