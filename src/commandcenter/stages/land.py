@@ -74,6 +74,11 @@ async def land(equipment: Equipment, pace: Pace, run: str, task: str, number: in
             return await _conflict(vault, job, tip, conflict)
         move = await chain.probed()
         flaky |= dict.fromkeys(chain.flaky_words())
+        called_off = await equipment.database.transact(_called_off, chain)
+        if job.run.id in called_off:
+            return {"outcome": "later", "ends": []}
+        if called_off:
+            continue
         pushed = await _push(equipment, vault, chain, move)
         match pushed:
             case Landed():
@@ -129,6 +134,12 @@ def _queued(session: Session, plans: Plans, job: Job) -> list[Job]:
     run = job.run
     found = views.merging_tasks(session, run.upstream, run.target, run.landed_on)
     return [read(session, plans, *each) for each in found]
+
+
+def _called_off(session: Session, chain: Chain) -> set[str]:
+    """Return the runs that a person cancelled while the checks ran."""
+    runs = {link.job.run.id for link in chain.links}
+    return {run for run in runs if views.cancel_requested(session, run)}
 
 
 def _name(job: Job) -> tuple[str, str]:
