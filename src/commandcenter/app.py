@@ -209,6 +209,8 @@ class _Parts:
             salvage_dir=settings.data_dir / "salvage",
             disk=disk_of(settings.data_dir),
             disk_free_min_bytes=settings.disk_free_min_bytes,
+            lanes=settings.merge_queue.lanes,
+            changes_max=settings.merge_queue.changes_max,
         )
 
     def flow(self) -> Flow:

@@ -102,6 +102,16 @@ class ContainerSettings:
 
 
 @dataclass(frozen=True)
+class MergeQueue:
+    """How changes that wait together are landed."""
+
+    lanes: int = 1
+    """How many prefixes of a chain are checked at the same time."""
+    changes_max: int = 100
+    """How many changes are chained at most; 1 lands them one by one."""
+
+
+@dataclass(frozen=True)
 class Keep:
     """For how long `gc` leaves alone what it could free."""
 
@@ -142,6 +152,7 @@ class Settings:
     container: ContainerSettings = field(default_factory=ContainerSettings)
     isolation: str = "required"
     """`required`, or `best-effort`: mode `local` may use its weaker fallback, and says so."""
+    merge_queue: MergeQueue = field(default_factory=MergeQueue)
     read_only: tuple[Path, ...] = ()
     """Host folders that every workspace sees read-only, at the same place."""
     path: tuple[str, ...] = ()
@@ -223,7 +234,7 @@ def _read(path: Path) -> dict[str, Any]:  # Any: TOML, validated below
 def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -> Settings:
     top = _Table(table, str(path))
     server, roles, limits = top.table("server"), top.table("roles"), top.table("limits")
-    container = top.table("container")
+    container, queue = top.table("container"), top.table("merge_queue")
     sandbox, forge, keep = top.table("sandbox"), top.table("forge"), top.table("keep")
     egress = top.table("egress")
     defaults = Settings(data_dir=_default_data_dir(environ))
@@ -258,6 +269,10 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
         prices=_prices(top.table("prices")),
         egress=_egress(egress),
         container=_container(container),
+        merge_queue=MergeQueue(
+            queue.count("lanes", defaults.merge_queue.lanes),
+            queue.count("changes_max", defaults.merge_queue.changes_max),
+        ),
         resources=_resources(sandbox, defaults.resources),
         forge=ForgeSettings(
             forge.choice("kind", FORGES),
@@ -265,7 +280,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
             forge.text("github_token_variable", defaults.forge.github_token_variable),
         ),
     )
-    for each in (server, roles, limits, sandbox, container, forge, keep, egress, top):
+    for each in (server, roles, limits, sandbox, container, queue, forge, keep, egress, top):
         each.refuse_unknown()
     for profile in settings.profiles:
         settings.provider(profile.provider)

@@ -358,6 +358,82 @@ async def test_a_task_that_waits_for_a_person_can_be_cancelled(scene: Scene) -> 
     assert tasks["a"].state is State.CANCELLED
 
 
+def end(task: str, record: Record = LANDED) -> Record:
+    return {**record, "run": RUN, "task": task, "number": 1}
+
+
+async def all_in_the_queue(scene: Scene) -> None:
+    await scene.until(
+        lambda session: len(views.merging_tasks(session, "/r.git", "main", "main")) == 3
+    )
+
+
+async def test_who_lands_with_others_has_no_turn_of_its_own(scene: Scene) -> None:
+    async def land(task: str, number: int) -> Record:
+        await all_in_the_queue(scene)
+        return {**LANDED, "ends": [end(each) for each in "bca"]}
+
+    scene.stages.scripts["land"] = land
+    async with scene.flow() as flow:
+        await flow.submit(new_run("a", "b", "c"))
+        tasks = await scene.ended()
+    assert {task.reason for task in tasks.values()} == {Reason.MERGED}
+    assert sum(scene.stages.calls[f"land {each}"] for each in "abc") == 1
+    events = await scene.store.transact(views.events, RUN, after=0, limit=9999)
+    completed = [e.task for e in events if e.kind is EventKind.TASK_COMPLETED]
+    assert completed == ["b", "c", "a"]
+
+
+async def test_who_breaks_a_chain_goes_back_to_its_agent_and_comes_again(scene: Scene) -> None:
+    verdict = {"outcome": "combined", **VERIFIED, "judgement": "failed"}
+
+    async def land(task: str, number: int) -> Record:
+        if scene.stages.calls["work b"] > 1:
+            return LANDED
+        await all_in_the_queue(scene)
+        ends = [end("a"), end("b", verdict), end("c")]
+        return {**next(each for each in ends if each["task"] == task), "ends": ends}
+
+    scene.stages.scripts["land"] = land
+    async with scene.flow() as flow:
+        await flow.submit(new_run("a", "b", "c"))
+        tasks = await scene.ended()
+    assert {task.reason for task in tasks.values()} == {Reason.MERGED}
+    assert [tasks[each].attempt for each in "abc"] == [1, 2, 1]
+
+
+async def test_who_has_to_let_others_go_first_keeps_its_turn_over_a_stop(scene: Scene) -> None:
+    async def land(task: str, number: int) -> Record:
+        match scene.stages.calls["land a"]:
+            case 1:
+                return {"outcome": "later", "ends": []}
+            case 2:
+                return await for_ever(task, number)
+            case _:
+                return LANDED
+
+    scene.stages.scripts["land"] = land
+    async with scene.flow() as flow:
+        await flow.submit(new_run("a"))
+        await scene.until(lambda _: scene.stages.calls["land a"] == 2)
+    async with scene.flow():
+        tasks = await scene.ended()
+    assert tasks["a"].reason is Reason.MERGED
+    assert scene.stages.calls["land a"] == 3
+
+
+async def test_a_flaky_check_is_told_to_people_once(scene: Scene) -> None:
+    async def land(task: str, number: int) -> Record:
+        return {**LANDED, "ends": [end("a")], "flaky": ["The check is flaky."]}
+
+    scene.stages.scripts["land"] = land
+    async with scene.flow() as flow:
+        await flow.submit(new_run("a"))
+        await scene.ended()
+    record = await scene.store.transact(views.read_run, RUN)
+    assert record.notes == ("The check is flaky.",)
+
+
 @pytest.mark.slow
 async def test_a_stop_in_the_middle_loses_and_repeats_nothing_that_was_told(scene: Scene) -> None:
     names = [str(n) for n in range(6)]

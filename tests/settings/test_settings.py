@@ -17,6 +17,7 @@ from commandcenter.settings import (
     ContainerSettings,
     ForgeSettings,
     Keep,
+    MergeQueue,
     ProjectCheck,
     Provider,
     Settings,
@@ -90,6 +91,10 @@ memory_bytes = 268435456
 disk_bytes = 536870912
 cpus = 1.5
 
+[merge_queue]
+lanes = 2
+changes_max = 20
+
 [container]
 engine = "podman"
 dockerfile = "ops/Dockerfile"
@@ -124,6 +129,7 @@ def test_nothing_configured_is_fine() -> None:
     assert settings.isolation == "required"
     assert not settings.egress.allows
     assert settings.container == ContainerSettings("auto", "", "", "", False)
+    assert settings.merge_queue == MergeQueue(1, 100)
     assert settings.data_dir.is_absolute()
 
 
@@ -156,6 +162,7 @@ def test_every_key_is_read(loaded: Loader) -> None:
     assert settings.resources == Resources(268435456, 536870912, 1.5)
     assert settings.isolation == "best-effort"
     assert settings.container == ContainerSettings("podman", "", "ops/Dockerfile", "", True)
+    assert settings.merge_queue == MergeQueue(2, 20)
     assert settings.forge == ForgeSettings("github", "https://ghe.example/api/v3", "GHE_TOKEN")
 
 
@@ -174,6 +181,7 @@ def test_the_reviewer_is_the_working_profile_unless_it_is_named(loaded: Loader) 
         ("[limits]\ntrys = 1", "no setting `trys`", "did you mean `tries`?"),
         ("[sandbox]\nreadonly = []", "no setting `readonly`", "did you mean `read_only`?"),
         ("[sandbox]\nmemory = 1", "no setting `memory`", "did you mean `memory_bytes`?"),
+        ("[merge_queue]\nlane = 2", "no setting `lane`", "did you mean `lanes`?"),
         ("[container]\nimages = 'x'", "no setting `images`", "did you mean `image`?"),
         ("[container]\nengine = 'dokcer'", "cannot be `dokcer`", "did you mean `docker`?"),
         ("[sandbox]\nisolation = 'off'", "cannot be `off`", "one of required, best-effort"),

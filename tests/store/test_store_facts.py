@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
 from commandcenter.core.attempt import Attempt
+from commandcenter.core.check import Found, Receipt
 from commandcenter.core.errors import InputError, NotFound
 from commandcenter.core.run import Event, EventKind, Reason, State, TaskStatus, fold
-from commandcenter.store import database, facts, schema, views
+from commandcenter.store import database, facts, receipts, schema, views
 
 RUN = "exec_1"
 Edges = list[tuple[str, str, str]]
@@ -375,3 +377,39 @@ def test_a_large_plan_is_stored_skipped_and_reopened_within_seconds(engine: sa.E
         lost = [status.id for status in views.tasks(session, RUN) if status.state.ended]
         assert facts.reopen(session, RUN, lost, 3) == ("0.0",)
     assert time.monotonic() - began < 20
+
+
+def test_a_queue_is_what_merges_into_one_branch_by_age_of_runs_and_in_plan_order(
+    engine: sa.Engine,
+) -> None:
+    with Session(engine) as session:
+        for age, run in enumerate(("exec_old", "exec_new", "exec_over", "exec_aside")):
+            record = replace(new_run(run), landed_on="aside" if run == "exec_aside" else "main")
+            statuses = [task("b", 0, run), task("a", 1, run), task("c", 2, run)]
+            facts.insert_run(session, record, statuses, [], age)
+            for name in ("a", "b"):
+                merging = Event(run, EventKind.TASK_PHASE, 9, name, 2, {"phase": "merging"})
+                facts.append(session, Event(run, EventKind.TASK_STARTED, 8, name, 2))
+                facts.append(session, merging)
+        facts.request_cancel(session, "exec_over", 9)
+
+        queued = views.merging_tasks(session, "/r.git", "main", "main")
+
+    assert queued == (
+        ("exec_old", "b", 2),
+        ("exec_old", "a", 2),
+        ("exec_new", "b", 2),
+        ("exec_new", "a", 2),
+    )
+
+
+def test_what_a_check_found_last_on_a_tree_is_kept(engine: sa.Engine) -> None:
+    red = Receipt("unit", "make test", "t" * 40, Found.FAILED, 1, 0.5, "log", "words")
+    green = replace(red, found=Found.PASSED, exit_code=0)
+    with Session(engine) as session:
+        for receipt in (red, green):
+            receipts.save(session, "unit's", receipt, 1)
+
+        assert receipts.find(session, "t" * 40, "unit's") == green
+        assert receipts.find(session, "t" * 40, "other") is None
+        assert receipts.find(session, "u" * 40, "unit's") is None

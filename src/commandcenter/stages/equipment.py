@@ -116,8 +116,8 @@ class Equipment:
     """Below this no new try begins; None: see `core.disk.floor_bytes`."""
     lanes: int = 1
     """How many prefixes of a chain are checked at the same time."""
-    batch_max: int = 100
-    """How many changes land together at most."""
+    changes_max: int = 100
+    """How many changes are chained at most."""
 
     def egress_of(self, profile: Profile) -> Policy:
         """Return what the agent of this profile may reach of the network."""

@@ -67,7 +67,7 @@ async def land(equipment: Equipment, pace: Pace, run: str, task: str, number: in
         tip = await vault.fetch(job.run.landed_on)
         if end := await _ended(equipment, vault, job, tip):
             return end
-        size = 1 if alone else pace.size(job, equipment.batch_max)
+        size = 1 if alone else pace.size(job, equipment.changes_max)
         jobs = await _batch(equipment, vault, job, size)
         chain, conflict = await build(equipment, vault, job, tip, jobs)
         if conflict:
