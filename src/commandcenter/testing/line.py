@@ -177,13 +177,13 @@ class Line:
         finally:
             await flow.stop()
 
-    async def enqueue(self, flow: Flow) -> None:
-        """Enqueue the workflows of all tasks, in one transaction."""
+    async def enqueue(self, flow: Flow, *tasks: Task) -> None:
+        """Enqueue the workflows of these tasks, or of all, in one transaction."""
         engine = flow._engine
 
         def enqueue(session: Session) -> None:
             facts.lock(session, self.run)
-            for task in self.plan.tasks:
+            for task in tasks or self.plan.tasks:
                 enqueue_merge(session, engine, TryKey(self.run, task.id, 1))
 
         await engine.transact("enqueue", enqueue)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from commandcenter.testing.bench import modes, parts, reliability
+from commandcenter.testing.bench import modes, parts, queue, reliability
 from commandcenter.testing.bench.machine import describe
 from commandcenter.testing.bench.service import TooLong
 
@@ -22,6 +22,7 @@ _PARTS: dict[str, _Part] = {
     "overhead": parts.overhead,
     "efficiency": parts.efficiency,
     "graph": parts.graph,
+    "queue": queue.queue,
     "modes": modes.modes,
     "workspaces": reliability.workspaces,
     "durability": reliability.durability,
