@@ -319,6 +319,45 @@ async def test_a_conflict_names_the_files(vault: Vault, sh: Shell, ada: Identity
     assert conflict.files == ("f1.txt",)
 
 
+async def test_commits_that_another_contains_are_told_from_those_that_it_does_not(
+    vault: Vault, sh: Shell
+) -> None:
+    base = await vault.fetch("main")
+    one = await commit(vault, sh, base, "one", "1")
+    two = await commit(vault, sh, one, "two", "2")
+    other = await commit(vault, sh, base, "other", "3")
+
+    assert await vault.outside([base, one, two, other], one) == {two, other}
+    assert await vault.outside([], one) == frozenset()
+
+
+async def test_trailers_are_read_of_commits_that_touch_a_path_named_literally(
+    vault: Vault, sh: Shell
+) -> None:
+    base = await vault.fetch("main")
+    for name, path in (("1.1", "a*b"), ("1.2", "axb"), ("1.3", "a*b")):
+        tip = await vault.fetch("main")
+        made = await commit(vault, sh, tip, path, name)
+        tree = await vault.tree_of(made)
+        message = f"m\n\nCommandCenter-Task: {name}\n"
+        written = await vault._commit(
+            tree, (tip,), message, Identity("A", "a"), Identity("A", "a"), 1
+        )
+        assert await vault.land("main", tip, written) == Landed()
+
+    tip = await vault.fetch("main")
+    assert await vault.trailers(base, tip, "CommandCenter-Task", ["a*b"]) == ("1.3", "1.1")
+
+
+async def test_one_index_for_all_packs_leaves_a_sound_vault(vault: Vault) -> None:
+    await vault.fetch("main")
+
+    await vault.index_packs()
+
+    assert (vault.path / "objects/pack/multi-pack-index").exists()
+    assert await vault.fsck() == ()
+
+
 async def test_landing_moves_the_upstream_and_says_so_again(vault: Vault, sh: Shell) -> None:
     base = await vault.fetch("main")
     tip = await commit(vault, sh, base, "f", "1")

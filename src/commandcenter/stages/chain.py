@@ -18,6 +18,9 @@ from commandcenter.stages.verify import Planned, planned, run_checks
 from commandcenter.store import facts, views
 from commandcenter.system.vault import Conflict, Merged, Vault
 
+MANY = 8
+"""From so many changes on, the vault is made ready for many git runs."""
+
 
 @dataclass(frozen=True)
 class Link:
@@ -139,14 +142,19 @@ class Chain:
 async def build(
     equipment: Equipment, vault: Vault, owner: Job, tip: str, jobs: Sequence[Job]
 ) -> tuple[Chain, Conflict | None]:
-    """Merge changes onto a tip, one after the other; leave out those that conflict.
+    """Merge changes that the tip does not contain onto it, one after the other.
 
-    Returns the owner's conflict as well, if nothing was before it in the chain.
+    Those that conflict are left out. Returns the owner's conflict as well, if nothing was before it
+    in the chain.
     """
+    if len(jobs) >= MANY:
+        await vault.index_packs()
     links: list[Link] = []
     alone: Conflict | None = None
     for job in jobs:
-        merged = await _merge(vault, links[-1].commit if links else tip, job)
+        onto = links[-1].commit if links else tip
+        # None started from what was merged just now.
+        merged = await _merge(vault, onto, job, apart=bool(links))
         match merged:
             case Merged(commit, tree):
                 links.append(Link(job, commit, tree))
@@ -157,7 +165,7 @@ async def build(
     return Chain(equipment, vault, owner, tip, tuple(links)), alone
 
 
-async def _merge(vault: Vault, onto: str, job: Job) -> Merged | Conflict:
+async def _merge(vault: Vault, onto: str, job: Job, *, apart: bool) -> Merged | Conflict:
     return await vault.merge(
         onto,
         job.attempt.head,
@@ -165,6 +173,7 @@ async def _merge(vault: Vault, onto: str, job: Job) -> Merged | Conflict:
         author=BOT,
         committer=BOT,
         date=job.date,
+        apart=apart,
     )
 
 

@@ -68,7 +68,7 @@ async def land(equipment: Equipment, pace: Pace, run: str, task: str, number: in
         if end := await _ended(equipment, vault, job, tip):
             return end
         size = 1 if alone else pace.size(job, equipment.changes_max)
-        jobs = await _batch(equipment, vault, job, size)
+        jobs = await _batch(equipment, vault, job, tip, size)
         chain, conflict = await build(equipment, vault, job, tip, jobs)
         if conflict:
             return await _conflict(vault, job, tip, conflict)
@@ -115,19 +115,26 @@ async def _ended(equipment: Equipment, vault: Vault, job: Job, tip: str) -> Reco
             return None if job.options.auto_merge else {"outcome": "waiting"}
 
 
-async def _batch(equipment: Equipment, vault: Vault, job: Job, size: int) -> list[Job]:
+async def _batch(equipment: Equipment, vault: Vault, job: Job, tip: str, size: int) -> list[Job]:
     """Return so many changes of the queue that can land now, in order, this one among them."""
     if size == 1:
         return [job]
     queued = await equipment.database.transact(_queued, equipment.plans, job)
-    others = [each for each in queued if _name(each) != _name(job)]
+    others = [each for each in queued if _may_join(vault, each, job)]
+    # One that is in the target already was pushed before a kill: it is told at its own turn.
+    new = await vault.outside([each.attempt.head for each in others], tip)
+    others = [each for each in others if each.attempt.head in new]
     turn = asyncio.Semaphore(ASKED_AT_ONCE)
-    ready = await asyncio.gather(*(_ready(equipment, vault, each, turn) for each in others))
-    able = {_name(each) for each, yes in zip(others, ready, strict=True) if yes}
-    chosen = [job if _name(each) == _name(job) else each for each in queued]
-    chosen = [each for each in chosen if each is job or _name(each) in able]
-    first = chosen[:size]
-    return first if job in first else [*chosen[: size - 1], job]
+    is_open = await asyncio.gather(*(_is_open(equipment, each, turn) for each in others))
+    able = {_name(each) for each, yes in zip(others, is_open, strict=True) if yes}
+    chosen = [each for each in queued if _name(each) in {*able, _name(job)}]
+    first = [job if _name(each) == _name(job) else each for each in chosen[:size]]
+    return first if job in first else [*first[: size - 1], job]
+
+
+def _may_join(vault: Vault, other: Job, job: Job) -> bool:
+    lost = other.attempt.head in vault.lost
+    return _name(other) != _name(job) and other.options.auto_merge and not lost
 
 
 def _queued(session: Session, plans: Plans, job: Job) -> list[Job]:
@@ -146,10 +153,8 @@ def _name(job: Job) -> tuple[str, str]:
     return job.run.id, job.task.id
 
 
-async def _ready(equipment: Equipment, vault: Vault, job: Job, turn: asyncio.Semaphore) -> bool:
-    """Say whether a change may land with others. What is wrong with one is told at its own turn."""
-    if not job.options.auto_merge or job.attempt.head in vault.lost:
-        return False
+async def _is_open(equipment: Equipment, job: Job, turn: asyncio.Semaphore) -> bool:
+    """Say whether a pull request is open. What is wrong with one is told at its own turn."""
     forge = equipment.forge(job.run.upstream, job.run.target)
     try:
         async with turn:

@@ -18,7 +18,8 @@ OnPoint = Callable[[str], None]
 GIT_WRITES = frozenset(
     {
         *("bundle", "checkout-index", "clone", "commit-graph", "commit-tree", "fast-import"),
-        *("fetch", "index-pack", "init", "merge-tree", "prune", "push", "read-tree", "repack"),
+        *("fetch", "index-pack", "init", "merge-tree", "multi-pack-index", "prune", "push"),
+        *("read-tree", "repack"),
         *("update-index", "update-ref"),
     }
 )
