@@ -4,7 +4,7 @@ A chain is the tip of the target with the changes of the queue merged onto it, o
 A prefix of it is a tree that can be checked, and a commit that the target can be moved to.
 
 Source: prefix probing, which is Zuul's chain and the bisection of bors in one; the decision record
-0007 has the figures.
+0008 has the figures.
 """
 
 from __future__ import annotations

@@ -7,14 +7,17 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product, starmap
 from pathlib import Path
 
 from commandcenter.system.git import Git
 from commandcenter.testing.bench.repository import make_tree
+from commandcenter.testing.bench.simulation import World, play
 from commandcenter.testing.line import Change, Drained, Line
 from commandcenter.testing.scene import Sample
 
 _SIZES = {"small": 100, "large": 60_000}
+_BAD, _LANES = (0.02, 0.10, 0.25), (1, 2, 4, 8)
 _NO_OP = "true"
 _NOBODY_IS_BAD = "test ! -e bad"
 
@@ -54,6 +57,9 @@ def queue(folder: Path, *, quick: bool) -> Iterator[str]:
     part.mkdir()
     times = asyncio.run(_enqueued(part, 20 if quick else 50))
     yield f"to enqueue one, while others land: {_milliseconds(times)}"
+    yield "\nsimulated: bad changes, flaky runs, lanes"
+    for world in starmap(World, product(_BAD, (0.02,), _LANES)):
+        yield f"{world.bad:4.0%}  {world.flaky:3.0%}  {world.lanes}  {play(world).row}"
 
 
 async def _drained(folder: Path, files: int, case: _Case) -> str:
