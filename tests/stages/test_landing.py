@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,8 @@ async def test_what_waits_together_lands_by_one_push_after_one_run_of_the_checks
     assert drained.ends == ["merged"] * 4
     assert await line.check_runs() == 1
     assert [task.merge_commit for task in drained.tasks] == await steps(line)
+    tip = await line.sample.tip()
+    assert {e.data["tip"] for e in drained.events if e.kind is EventKind.TASK_COMPLETED} == {tip}
     assert await line.sample.branches() == ("main",)
     proposals = await line.equipment.forge("", "").proposals()
     assert [each.state.value for each in proposals] == ["merged"] * 4
@@ -58,6 +61,18 @@ async def test_who_breaks_the_chain_goes_and_the_others_land_in_order(line: Line
     assert "unit 2" not in await line.sample.paths()
     assert len(await steps(line)) == 4
     assert await line.check_runs() <= 1 * 3 + 1 + 1
+
+
+async def test_lanes_that_look_at_several_prefixes_at_once_come_to_the_same_end(
+    line: Line,
+) -> None:
+    line.equipment = replace(line.equipment, lanes=3)
+    await line.fill(files("a", "unit 1", "b", "c", "unit 2", "d"), verify=(AT_MOST_ONE,))
+
+    drained = await line.drained()
+
+    assert drained.ends == ["merged", "merged", "merged", "merged", "checks", "merged"]
+    assert "unit 2" not in await line.sample.paths()
 
 
 async def test_who_breaks_the_check_of_another_task_goes_with_that_check_named(

@@ -95,7 +95,8 @@ class _MergeFlow:
             case "landed":
                 commit = record["commit"]
                 explanation = f"merged into {record['landed_on']} as {commit[:12]}"
-                self._transitions.complete(session, key, Reason.MERGED, explanation, commit)
+                tip = record.get("tip", "")
+                self._transitions.complete(session, key, Reason.MERGED, explanation, commit, tip)
             case "waiting":
                 self._transitions.enter(session, key, Phase.WAITING, WAITS_FOR_A_PERSON)
             case "conflict":

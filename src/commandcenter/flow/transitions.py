@@ -186,12 +186,17 @@ class Transitions:
         reason: Reason,
         explanation: str,
         merge_commit: str = "",
+        tip: str = "",
     ) -> None:
-        """End the task as completed, and start what waited for it."""
+        """End the task as completed, and start what waited for it.
+
+        `tip`: what the target was moved to, with the changes of other tasks after this one.
+        """
         data = {
             "reason": reason.value,
             "explanation": explanation,
             "merge_commit": merge_commit,
+            **({"tip": tip} if tip else {}),
         }
         facts.append(session, self.event(key, EventKind.TASK_COMPLETED, data))
         self._after_ending(session, key, satisfied=True)

@@ -52,10 +52,10 @@ def _queue(job: Job) -> str:
 async def land(equipment: Equipment, pace: Pace, run: str, task: str, number: int) -> Record:
     """Bring the next changes of a queue onto the branch that they land on, this one among them.
 
-    Returns {outcome} of this one with: `landed` {commit, landed_on, moved_note?}, `waiting`,
-    `closed`, `conflict` {files, with}, `combined` (the verdict on the combined tree), `refused`
-    {explanation}; or `later`, when others came first. {ends} are the outcomes of all whose turn it
-    was, in order, each with {run, task, number}; {flaky} names checks in sentences.
+    Returns {outcome} of this one with: `landed` {commit, landed_on, tip?, moved_note?},
+    `waiting`, `closed`, `conflict` {files, with}, `combined` (the verdict on the combined tree),
+    `refused` {explanation}; or `later`, when others came first. {ends} are the outcomes of all
+    whose turn it was, in order, each with {run, task, number}; {flaky} names checks in sentences.
     A second call finds what the first one landed.
     """
     job = await load(equipment, run, task, number)
@@ -193,9 +193,10 @@ async def _push(
 
 
 async def _told(chain: Chain, move: Land | Eject) -> Record:
+    landing = chain.links[: _landing(move)]
     ends = [
-        _end(link, _landed(link.commit, link.job.run.landed_on))
-        for link in chain.links[: _landing(move)]
+        _end(link, {**_landed(link.commit, link.job.run.landed_on), "tip": landing[-1].commit})
+        for link in landing
     ]
     if isinstance(move, Eject):
         verdict = await chain.against(move.position)

@@ -84,7 +84,8 @@ async def run_checks(
         receipt = await _receipt(equipment, vault, job, each.check, at)
         if receipt.found is Found.FAILED and not each.own:
             before = await vault.tree_of(base)
-            at = _Place(base, before, f"check-base-{base[:10]}-{index}", recall)
+            # Named after the commit, too: prefixes of one chain are compared at the same time.
+            at = _Place(base, before, f"check-{commit[:10]}-{index}-base", recall)
             receipt = await _compared(equipment, vault, job, each.check, receipt, at)
         found.append(receipt)
     return judge(tree, found)

@@ -175,7 +175,12 @@ class _World:
                 yield f"{judge.run}: {words}"
 
     async def _was_checked(self, events: tuple[Event, ...], commit: str) -> bool:
-        tree = await self.sample.ask("rev-parse", f"{commit}^{{tree}}")
+        """Say whether the checks ran on what the target was moved to when the task landed."""
+        (tip,) = [e.data.get("tip", commit) for e in events if e.kind is EventKind.TASK_COMPLETED]
+        landed = await self.sample.ask("rev-list", "--first-parent", tip)
+        if commit not in landed.splitlines():
+            return False
+        tree = await self.sample.ask("rev-parse", f"{tip}^{{tree}}")
         checked = {event.data["tree"] for event in events if event.kind is EventKind.TASK_CHECKED}
         return tree in checked
 
