@@ -15,6 +15,7 @@ import uvicorn
 
 from commandcenter.api.app import create_api
 from commandcenter.core.errors import CommandCenterError, NotFound
+from commandcenter.core.forge import Decision
 from commandcenter.core.run import (
     BatchStatus,
     Event,
@@ -46,6 +47,7 @@ class MemoryService:
     scheduled: tuple[str, ...] = ("1", "2")
     submitted: list[Submission] = field(default_factory=list)
     retried: list[str | None] = field(default_factory=list)
+    decided: list[tuple[str | None, Decision, str, str]] = field(default_factory=list)
     collected: list[bool] = field(default_factory=list)
     restored: list[tuple[str, str | None, str | None]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
@@ -102,6 +104,12 @@ class MemoryService:
             if task.id == number:
                 return task
         raise NotFound(f"Task {number} not found")
+
+    async def decide(
+        self, execution_id: str, task: str | None, decision: Decision, words: str, by: str
+    ) -> RunStatus:
+        self.decided.append((task, decision, words, by))
+        return await self.run(execution_id)
 
     async def spending(self, execution_id: str) -> Sequence[Spending]:
         await self.run(execution_id)

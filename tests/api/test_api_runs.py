@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from commandcenter.core.forge import Decision
 from commandcenter.core.run import Phase, Reason, State
 
 if TYPE_CHECKING:
@@ -131,10 +132,15 @@ async def test_a_run_that_only_people_can_move_says_for_what_it_waits(
 ) -> None:
     first, second = service.tasks
     waiting = replace(
-        first, state=State.IN_PROGRESS, phase=Phase.WAITING, waiting_for="a person to merge"
+        first,
+        state=State.IN_PROGRESS,
+        phase=Phase.WAITING,
+        waiting_for="approval: commandcenter approve",
     )
     service.tasks = (waiting, second)
-    assert (await http.get(f"{RUN}/status")).json()["waiting_for"] == "a person to merge"
+    assert (await http.get(f"{RUN}/status")).json()[
+        "waiting_for"
+    ] == "approval: commandcenter approve"
     service.tasks = (waiting, replace(second, state=State.IN_PROGRESS, phase=Phase.WORKING))
     assert (await http.get(f"{RUN}/status")).json()["waiting_for"] is None
 
@@ -275,3 +281,47 @@ async def test_openapi_describes_every_call(http: httpx.AsyncClient) -> None:
     described = (await http.get("/openapi.json")).json()
     assert f"{RUNS}/start" in described["paths"]
     assert (await http.get("/docs")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("call", "body", "decided"),
+    [
+        ("approve", None, (None, Decision.APPROVE, "", "a person")),
+        ("approve", {"task": "1.1", "by": "me"}, ("1.1", Decision.APPROVE, "", "me")),
+        (
+            "comment",
+            {"task": "1.1", "words": "More."},
+            ("1.1", Decision.REVISE, "More.", "a person"),
+        ),
+        ("reject", {"task": "1.1", "words": "No."}, ("1.1", Decision.REJECT, "No.", "a person")),
+    ],
+)
+async def test_what_a_person_says_of_a_change_reaches_the_service(
+    http: httpx.AsyncClient,
+    service: MemoryService,
+    call: str,
+    body: dict[str, str] | None,
+    decided: tuple[str | None, Decision, str, str],
+) -> None:
+    answer = await http.post(f"{RUN}/{call}", json=body)
+
+    assert answer.status_code == 200
+    assert service.decided == [decided]
+
+
+@pytest.mark.parametrize(
+    ("call", "body"),
+    [
+        ("comment", {"task": "1.1"}),
+        ("comment", {"task": "1.1", "words": "  "}),
+        ("comment", {"words": "More."}),
+        ("reject", {"words": "No."}),
+    ],
+)
+async def test_a_refusal_or_a_wish_names_its_task_and_a_wish_has_words(
+    http: httpx.AsyncClient, service: MemoryService, call: str, body: dict[str, str]
+) -> None:
+    answer = await http.post(f"{RUN}/{call}", json=body)
+
+    assert (answer.status_code, service.decided) == (400, [])
+    assert "give `" in answer.json()["hint"]

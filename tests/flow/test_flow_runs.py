@@ -16,9 +16,8 @@ from sqlalchemy.orm import Session
 from commandcenter.core.attempt import Bounds
 from commandcenter.core.disk import WAITS_FOR_DISK
 from commandcenter.core.errors import InputError, NotYet
-from commandcenter.core.run import EventKind, Phase, Reason, State, TaskStatus
+from commandcenter.core.run import WAITS_FOR_A_PERSON, EventKind, Phase, Reason, State, TaskStatus
 from commandcenter.flow import Flow, NewRun
-from commandcenter.flow.merge_queue import WAITS_FOR_A_PERSON
 from commandcenter.stages import Stages
 from commandcenter.store import database, facts, views
 

@@ -18,6 +18,7 @@ from commandcenter.api.needs import Service
 from commandcenter.api.problem import Border, Json, register
 from commandcenter.api.schema import (
     BatchAnswer,
+    DecideRequest,
     EventAnswer,
     FindingAnswer,
     HealthAnswer,
@@ -32,6 +33,8 @@ from commandcenter.api.schema import (
     TaskAnswer,
 )
 from commandcenter.api.upkeep import upkeep
+from commandcenter.core.errors import InputError
+from commandcenter.core.forge import Decision
 from commandcenter.core.run import Log
 
 PREFIX = "/api/v1"
@@ -137,6 +140,29 @@ def _runs(service: Service) -> APIRouter:
         """Try the tasks that did not land again, or one of them."""
         chosen = body.task if body else None
         return StatusAnswer.of(await service.retry(execution_id, chosen))
+
+    @router.post("/{execution_id}/approve")
+    async def approve(execution_id: str, body: DecideRequest | None = None) -> StatusAnswer:
+        """Approve a change that waits for it, or all of the run that do: they land."""
+        return await decided(execution_id, Decision.APPROVE, body or DecideRequest())
+
+    @router.post("/{execution_id}/comment")
+    async def comment(execution_id: str, body: DecideRequest) -> StatusAnswer:
+        """Send a change that waits for approval back to its agent, with words."""
+        if not body.task or not body.words.strip():
+            raise InputError("A comment needs a task and words.", hint="give `task` and `words`")
+        return await decided(execution_id, Decision.REVISE, body)
+
+    @router.post("/{execution_id}/reject")
+    async def reject(execution_id: str, body: DecideRequest) -> StatusAnswer:
+        """Reject a change that waits for approval: its task fails, its work is salvaged."""
+        if not body.task:
+            raise InputError("No task was named.", hint="give `task`")
+        return await decided(execution_id, Decision.REJECT, body)
+
+    async def decided(execution_id: str, what: Decision, body: DecideRequest) -> StatusAnswer:
+        run = await service.decide(execution_id, body.task, what, body.words, body.by)
+        return StatusAnswer.of(run)
 
     return router
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from commandcenter.core.forge import Decision
 from commandcenter.core.run import (
     BatchStatus,
     Event,
@@ -63,6 +64,11 @@ class Service(Protocol):
 
     async def retry(self, execution_id: str, task: str | None = None) -> RunStatus:
         """Try failed, skipped and cancelled tasks again, or one of them."""
+
+    async def decide(
+        self, execution_id: str, task: str | None, decision: Decision, words: str, by: str
+    ) -> RunStatus:
+        """Say what becomes of a change that waits for approval, or of all that do."""
 
     async def logs(
         self, execution_id: str, *, task: str | None = None, attempt: int | None = None

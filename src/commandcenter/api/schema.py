@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from commandcenter.core.run import (
+    AWAITS_APPROVAL,
     BatchStatus,
     Event,
     Finding,
@@ -87,6 +88,18 @@ class RetryRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     task: Text | None = None
+
+
+class DecideRequest(BaseModel):
+    """What is said of a change that waits for approval."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    task: Text | None = None
+    """By default every one of the run that waits."""
+    words: Text = ""
+    """For the pull request, and for the agent."""
+    by: Text = "a person"
 
 
 class StartAnswer(BaseModel):
@@ -517,7 +530,7 @@ def _current_batch(run: RunStatus, tasks: Sequence[TaskStatus]) -> Number | None
 
 def _person(tasks: Sequence[TaskStatus]) -> str | None:
     going = [task for task in tasks if task.state is State.IN_PROGRESS]
-    awaited = [task.waiting_for for task in going if task.waiting_for.startswith("a person")]
+    awaited = [task.waiting_for for task in going if task.waiting_for.startswith(AWAITS_APPROVAL)]
     return awaited[0] if awaited and len(awaited) == len(going) else None
 
 

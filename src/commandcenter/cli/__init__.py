@@ -16,8 +16,11 @@ from commandcenter.cli.invocation import Invocation
 
 _COMMANDS = (
     *("run", "serve", "status", "logs", "events", "cancel", "retry"),
+    *("approve", "comment", "reject"),
     *("salvage", "gc", "hub", "doctor", "plan"),
 )
+_MODULES = {"comment": "approve", "reject": "approve"}
+"""Of commands that share one."""
 
 
 class _Commands(click.Group):
@@ -29,7 +32,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        module = _MODULES.get(cmd_name, cmd_name)
+        command: click.Command = getattr(import_module(f"{__name__}.{module}"), cmd_name)
         return command
 
 

@@ -80,6 +80,8 @@ def _words(event: EventAnswer) -> str:
             return f"pull request #{data.get('number')} is open, {data.get('url', '')}"
         case EventKind.TASK_REVIEWED:
             return _reviewed(data)
+        case EventKind.TASK_DECIDED:
+            return _decided(data)
         case EventKind.TASK_TRY_FAILED:
             return _reason(f"attempt {event.attempt} failed", data, "why")
         case EventKind.TASK_COMPLETED | EventKind.TASK_FAILED:
@@ -111,6 +113,12 @@ def _reviewed(data: dict[str, Any]) -> str:
     decision = data.get("decision")
     words = "not reviewed" if decision == "none" else f"the review says {decision}"
     return _reason(words, data, "summary")
+
+
+def _decided(data: dict[str, Any]) -> str:
+    verbs = {"approve": "approved", "revise": "sent back", "reject": "rejected"}
+    words = f"{verbs.get(str(data.get('decision')), 'decided')} by {data.get('by')}"
+    return _reason(words, data, "words")
 
 
 def _ended(event: EventAnswer) -> str:

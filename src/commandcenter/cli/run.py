@@ -98,7 +98,7 @@ async def _run(
 
 
 def _went_well(status: StatusAnswer) -> bool:
-    if status.auto_merge or status.completed_at is not None:
+    if status.completed_at is not None:
         return status.status is State.COMPLETED
     return not (status.tasks_failed or status.tasks_skipped or status.tasks_cancelled)
 

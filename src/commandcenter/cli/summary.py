@@ -180,7 +180,7 @@ def _advice(status: StatusAnswer, tasks: Sequence[TaskAnswer]) -> Iterator[str]:
     if status.phase is Phase.RECOVERING:
         yield f"hint: it goes on with: commandcenter serve, or commandcenter run --resume {run}"
     if status.waiting_for and not status.completed_at:
-        yield f"hint: it waits for {status.waiting_for}; to notice: commandcenter serve"
+        yield f"hint: it waits for {status.waiting_for}"
     failed = next((task for task in tasks if task.status is State.FAILED), None)
     if failed is not None:
         yield f"hint: see commandcenter logs {run} {failed.task_number}"

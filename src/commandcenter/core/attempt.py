@@ -287,6 +287,22 @@ def after_review(review: Review | None, problem: str, attempt: Attempt, bounds: 
             return _revise(review, attempt, bounds)
 
 
+def after_person(decision: Decision, words: str, by: str, attempt: Attempt) -> Next:
+    """Decide after a person looked at a change that was ready to land.
+
+    Sent back, it has all rounds of review before it again: who asked for more is no agent.
+    """
+    match decision:
+        case Decision.APPROVE:
+            return Proceed()
+        case Decision.REJECT:
+            return GiveUp(Reason.REVIEW, _with_words(f"{by} rejected it", words))
+        case Decision.REVISE:
+            feedback = f"A person, {by}, read your change and asks for more:\n\n{words}"
+            following = replace(attempt.revised(feedback), review_rounds=0, last_tree="")
+            return TryAgain(following, f"{by} asks for a change")
+
+
 def _revise(review: Review, attempt: Attempt, bounds: Bounds) -> Next:
     if attempt.last_tree and attempt.last_tree == attempt.tree:
         explanation = "review stalled: the agent changed nothing after the last review"

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from commandcenter.core.agent import Usage
 from commandcenter.core.change import Change
 from commandcenter.core.check import Found, Judgement, Receipt, Verdict
+from commandcenter.core.forge import Decision
 from commandcenter.core.markdown import cell, code
 from commandcenter.core.plan import Plan, Task
 from commandcenter.core.workspace import WorkspaceKey
@@ -156,3 +157,14 @@ def landed_line(task: Task, files: Sequence[str]) -> str:
     """Return the line that tells later tasks what landed."""
     names = ", ".join(code(path) for path in files[:12])
     return f"Task {task.id}: {task.title}" + (f" ({names})" if names else "")
+
+
+def decision_comment(decision: Decision, words: str, by: str) -> str:
+    """Return what a pull request is told of a person's decision."""
+    verb = {
+        Decision.APPROVE: "Approved",
+        Decision.REVISE: "Sent back to its agent",
+        Decision.REJECT: "Rejected",
+    }[decision]
+    quoted = "".join(f"\n> {line}" for line in words.strip().splitlines())
+    return f"{verb} by {by}.{chr(10) if quoted else ''}{quoted}"

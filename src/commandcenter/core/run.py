@@ -59,6 +59,14 @@ class Reason(StrEnum):
     CANCELLED = "cancelled"
 
 
+WAITS_FOR_A_PERSON = "a person to merge its pull request"
+"""What a task waits for whose change is ready. It is stored; told is how to approve it."""
+
+
+AWAITS_APPROVAL = "approval"
+"""How it is told, followed by what to do."""
+
+
 class EventKind(StrEnum):
     """What can happen. The name is stored: it is a schema, and changes like one."""
 
@@ -74,6 +82,8 @@ class EventKind(StrEnum):
     TASK_CHECKED = "task.checked"
     TASK_PROPOSED = "task.proposed"
     TASK_REVIEWED = "task.reviewed"
+    TASK_DECIDED = "task.decided"
+    """A person approved, sent back or rejected a change that waits for that."""
     TASK_TRY_FAILED = "task.try_failed"
     TASK_COMPLETED = "task.completed"
     TASK_FAILED = "task.failed"

@@ -14,13 +14,16 @@ from commandcenter.core.attempt import Bounds
 from commandcenter.core.disk import WAITS_FOR_DISK
 from commandcenter.core.errors import InputError, NotYet
 from commandcenter.core.retry import to_retry
-from commandcenter.core.run import TaskStatus
+from commandcenter.core.run import WAITS_FOR_A_PERSON, TaskStatus
 from commandcenter.flow import merge_queue, review, task
+from commandcenter.flow.approval import Word, decide
 from commandcenter.flow.engine import Engine
 from commandcenter.flow.sweep import Sweep
 from commandcenter.flow.transitions import Transitions, TryKey
 from commandcenter.stages import Stages
 from commandcenter.store import facts, views
+
+__all__ = ["Flow", "NewRun", "Word"]
 
 
 @dataclass(frozen=True)
@@ -107,9 +110,22 @@ class Flow:
         facts.request_cancel(session, run, self._now_ms())
         self._transitions.cancel_waiting(session, run)
         for status in views.tasks(session, run):
-            if status.waiting_for in (merge_queue.WAITS_FOR_A_PERSON, WAITS_FOR_DISK):
+            if status.waiting_for in (WAITS_FOR_A_PERSON, WAITS_FOR_DISK):
                 key = TryKey(run, status.id, status.attempt)
                 self._transitions.cancel_if_requested(session, key)
+
+    async def decide(self, run: str, task_id: str, word: Word, head: str) -> None:
+        """Carry out what a person said of a task's commit `head`, which waits for that.
+
+        Raises:
+            InputError: it does not wait for it.
+        """
+        await self._engine.transact("decide", self._decide, run, task_id, word, head)
+
+    def _decide(self, session: Session, run: str, task_id: str, word: Word, head: str) -> None:
+        facts.lock(session, run)
+        key = TryKey(run, task_id, views.read_task(session, run, task_id).attempt)
+        decide(session, key, self._transitions, word, head)
 
     async def retry(self, run: str, task_id: str | None) -> None:
         """Open ended tasks again, with a fresh budget: one, or all that did not make it.

@@ -8,14 +8,13 @@ from sqlalchemy.orm import Session
 
 from commandcenter.core.attempt import after_combined_checks, after_conflict
 from commandcenter.core.check import Verdict
-from commandcenter.core.run import Phase, Reason
+from commandcenter.core.run import WAITS_FOR_A_PERSON, Phase, Reason
 from commandcenter.flow.border import Border
 from commandcenter.flow.engine import Engine, Queue
 from commandcenter.flow.transitions import Transitions, TryKey
 from commandcenter.stages import Stages
 from commandcenter.store import facts, views
 
-WAITS_FOR_A_PERSON = "a person to merge its pull request"
 Record = dict[str, Any]  # Any: JSON, a step's recorded result
 
 

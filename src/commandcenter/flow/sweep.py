@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from commandcenter.core.disk import WAITS_FOR_DISK
 from commandcenter.core.errors import CommandCenterError
-from commandcenter.core.run import Phase
+from commandcenter.core.run import WAITS_FOR_A_PERSON
+from commandcenter.flow.approval import wake
 from commandcenter.flow.engine import Engine
-from commandcenter.flow.merge_queue import WAITS_FOR_A_PERSON, enqueue_merge
 from commandcenter.flow.transitions import Transitions, TryKey
 from commandcenter.stages import Stages
 from commandcenter.store import views
@@ -62,6 +62,4 @@ class Sweep:
         status = views.read_task(session, key.run, key.task)
         if status.waiting_for != WAITS_FOR_A_PERSON or self._transitions.outdated(session, key):
             return
-        self._transitions.enter(session, key, Phase.MERGING)
-        # Reopened, it may wait and be woken again: the time tells one wake from the next.
-        enqueue_merge(session, self._engine, key, round_=self._transitions.now_ms())
+        wake(session, key, self._transitions)

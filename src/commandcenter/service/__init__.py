@@ -26,6 +26,7 @@ from commandcenter.core.errors import (
     Unready,
     worlds,
 )
+from commandcenter.core.forge import Decision
 from commandcenter.core.ledger import Entry, Fact, Kind
 from commandcenter.core.parking import WAITS_FOR_MODEL
 from commandcenter.core.plan import (
@@ -37,8 +38,10 @@ from commandcenter.core.plan import (
     restrict,
     to_json,
 )
-from commandcenter.core.publication import landing_branch
+from commandcenter.core.publication import decision_comment, landing_branch
 from commandcenter.core.run import (
+    AWAITS_APPROVAL,
+    WAITS_FOR_A_PERSON,
     BatchStatus,
     Event,
     EventKind,
@@ -342,6 +345,9 @@ class Service:
             task = replace(task, proposal_url=self._full(task.proposal_url))
         if task.waiting_for == WAITS_FOR_DISK:
             task = replace(task, waiting_for=self._equipment.disk_words())
+        elif task.waiting_for == WAITS_FOR_A_PERSON:
+            how = f"commandcenter approve {task.run} {task.id}, or merge its pull request"
+            task = replace(task, waiting_for=f"{AWAITS_APPROVAL}: {how}")
         elif task.waiting_for.startswith(WAITS_FOR_MODEL):
             name = task.waiting_for.removeprefix(WAITS_FOR_MODEL).strip()
             words = self._equipment.gateway.pauses.words().get(name, task.waiting_for)
@@ -430,6 +436,39 @@ class Service:
         status = await self.run(execution_id)
         if not status.ended_ms:
             await self._working().cancel(execution_id)
+        return await self.run(execution_id)
+
+    async def decide(
+        self, execution_id: str, task: str | None, decision: Decision, words: str, by: str
+    ) -> RunStatus:
+        """Say what becomes of a change that waits for approval, or of all of a run that do.
+
+        Its pull request is told first, so that nothing happens that nobody can read there.
+
+        Raises:
+            InputError: none waits for that.
+            ForgeError: the pull request cannot be told; nothing was decided.
+        """
+        # Imported here, since a service that only reads need not pay for the engine.
+        from commandcenter.flow import Word
+
+        flow = self._working()
+        run = await self.run(execution_id)
+        if task is not None:
+            await self.task(execution_id, task)
+        waiting = [each for each in run.tasks if each.waiting_for.startswith(AWAITS_APPROVAL)]
+        chosen = [each for each in waiting if task in (None, each.id)]
+        if not chosen:
+            raise InputError(
+                f"Task {task} does not wait for approval."
+                if task
+                else "Nothing waits for approval.",
+                hint=f"look at it: commandcenter status {execution_id}",
+            )
+        forge = self._equipment.forge(run.upstream, run.target)
+        for each in chosen:
+            await forge.comment(each.proposal, decision_comment(decision, words, by))
+            await flow.decide(execution_id, each.id, Word(decision, words, by), each.head)
         return await self.run(execution_id)
 
     async def retry(self, execution_id: str, task: str | None = None) -> RunStatus:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from commandcenter.core.agent import Limits, Profile
 from commandcenter.core.attempt import Attempt
+from commandcenter.core.forge import Decision
 from commandcenter.core.plan import Plan, Task
 from commandcenter.core.run import Event, EventKind, Phase, State, TaskStatus
 from commandcenter.core.workspace import WorkspaceKey, Workspaces
@@ -91,6 +92,8 @@ class Job:
     status: TaskStatus
     tries: tuple[Attempt, ...]
     """All tries of the task up to this one, which is the last."""
+    approved: bool = False
+    """A person approved exactly this change."""
 
     @property
     def attempt(self) -> Attempt:
@@ -101,6 +104,12 @@ class Job:
     def options(self) -> Options:
         """Return what was chosen when the run was submitted."""
         return Options.from_json(self.run.options)
+
+    @property
+    def may_land(self) -> bool:
+        """Say whether the change needs no approval of a person, or has it."""
+        asked = not self.options.auto_merge or self.plan.auto_merge_of(self.task) is False
+        return self.approved or not asked
 
     @property
     def mode(self) -> str:
@@ -148,7 +157,15 @@ def read(session: Session, plans: Plans, run: str, task: str, number: int) -> Jo
         task=plan.task(task),
         status=views.read_task(session, run, task),
         tries=tries,
+        approved=_approved(session, run, task, tries[-1]),
     )
+
+
+def _approved(session: Session, run: str, task: str, attempt: Attempt) -> bool:
+    said = views.last_event_of(session, run, task, attempt.number, EventKind.TASK_DECIDED)
+    if said is None:
+        return False
+    return (said.data["decision"], said.data["head"]) == (Decision.APPROVE.value, attempt.head)
 
 
 async def enter(equipment: Equipment, job: Job, phase: Phase, waiting_for: str = "") -> None:

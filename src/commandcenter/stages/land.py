@@ -112,7 +112,7 @@ async def _ended(equipment: Equipment, vault: Vault, job: Job, tip: str) -> Reco
             # By us, if a call that was cut off had kept the result on a branch of its own.
             return await _found_aside(equipment, vault, job) or {"outcome": "closed"}
         case ProposalState.OPEN:
-            return None if job.options.auto_merge else {"outcome": "waiting"}
+            return None if job.may_land else {"outcome": "waiting"}
 
 
 async def _batch(equipment: Equipment, vault: Vault, job: Job, tip: str, size: int) -> list[Job]:
@@ -134,7 +134,7 @@ async def _batch(equipment: Equipment, vault: Vault, job: Job, tip: str, size: i
 
 def _may_join(vault: Vault, other: Job, job: Job) -> bool:
     lost = other.attempt.head in vault.lost
-    return _name(other) != _name(job) and other.options.auto_merge and not lost
+    return _name(other) != _name(job) and other.may_land and not lost
 
 
 def _queued(session: Session, plans: Plans, job: Job) -> list[Job]:

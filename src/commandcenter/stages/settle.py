@@ -100,8 +100,8 @@ async def _close(equipment: Equipment, job: Job) -> None:
     forge = equipment.forge(job.run.upstream, job.run.target)
     if (await forge.proposal(status.proposal)).state is not ProposalState.OPEN:
         return
-    words = f"Not merged: {status.explanation or status.state.value}."
-    await forge.comment(status.proposal, words)
+    why = (status.explanation or status.state.value).rstrip(".")
+    await forge.comment(status.proposal, f"Not merged: {why}.")
     await forge.close(status.proposal)
 
 
