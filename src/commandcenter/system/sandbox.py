@@ -45,6 +45,7 @@ GRACE_S = 5.0
 """How long a command may take to end after TERM."""
 PROCESSES_MAX = 512
 FILE_BYTES_MAX = 8 * 2**30
+TEMPORARY_BYTES = 512 * 2**20
 NICE = 10
 """Whoever looks after sandboxes goes before them."""
 FLOOR_BYTES = 256 * 2**20
@@ -69,6 +70,10 @@ HOST_ETC = (
 _NODE: Mapping[str, str] = MappingProxyType({"NODE_USE_ENV_PROXY": "1"})
 _STATUS, _HELD, _SECCOMP, _TREE = 3, 4, 5, 6
 """The descriptors that the shim gives to bubblewrap."""
+SUPERVISION = (
+    *("--json-status-fd", f"{_STATUS}", "--block-fd", f"{_HELD}", "--sync-fd", f"{_TREE}"),
+)
+"""Lets the shim look after a bubblewrap."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +179,7 @@ def spec(
         "seccomp": str(sandbox.fixed / "seccomp"),
         "uid": HOST_UID if sources.staged else None,
         "stage": _stage(sandbox.checkout, sources) if sources.staged else None,
-        "limits": {**_LIMITS, "RLIMIT_FSIZE": min(FILE_BYTES_MAX, resources.disk_bytes)},
+        "limits": each_limits(command),
         "processes_max": PROCESSES_MAX,
         "nice": NICE,
         "groups": controllers.phrase(group.controllers, group.name, resources, PROCESSES_MAX),
@@ -190,6 +195,11 @@ def possible(resources: Resources) -> Resources:
     """Return what the machine has of it: with a higher limit than that, it would be the victim."""
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return replace(resources, memory_bytes=min(resources.memory_bytes, there))
+
+
+def each_limits(command: Command) -> dict[str, int]:
+    """Return the resource limits of each process of a command, by their names."""
+    return {**_LIMITS, "RLIMIT_FSIZE": min(FILE_BYTES_MAX, command.resources.disk_bytes)}
 
 
 def limits(sandbox: Sandbox, command: Command) -> dict[str, object]:
@@ -313,8 +323,8 @@ def _argv(
         *_etc(sandbox.fixed, sources),
         *("--proc", "/proc", "--ro-bind", "/proc/sys", "/proc/sys", "--dev", "/dev"),
         *("--symlink", "/tmp", "/var/tmp"),  # noqa: S108 - inside
-        *_scratch("/dev/shm", 64),  # noqa: S108 - inside
-        *_scratch("/tmp", 512),  # noqa: S108 - inside
+        *_scratch("/dev/shm", 64 << 20),  # noqa: S108 - inside
+        *_scratch("/tmp", TEMPORARY_BYTES),  # noqa: S108 - inside
         *(word for bind in binds for word in _bind(bind, sources)),
         *_links(command.programs, programs),
         *_checkout(sandbox.checkout, sources),
@@ -353,8 +363,8 @@ def _etc(fixed: Path, sources: _Sources) -> Iterable[str]:
         yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
 
 
-def _scratch(target: str, mebibytes: int) -> tuple[str, ...]:
-    return ("--perms", "1777", "--size", f"{mebibytes << 20}", "--tmpfs", target)
+def _scratch(target: str, size_bytes: int) -> tuple[str, ...]:
+    return ("--perms", "1777", "--size", f"{size_bytes}", "--tmpfs", target)
 
 
 def _bind(bind: Bind, sources: _Sources) -> tuple[str, ...]:

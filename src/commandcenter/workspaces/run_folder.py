@@ -57,6 +57,12 @@ class RunFolder:
         """Say whether a shim looks after this run now."""
         return _is_locked(self.path / "lock")
 
+    @property
+    def grace_s(self) -> float:
+        """How long the shim was told to wait for the end after a TERM."""
+        grace_s: float = json.loads((self.path / "spec.json").read_bytes())["grace_s"]
+        return grace_s
+
     def recorded(self) -> Completed | None:
         """Return the recorded end; None when there is none, or it never started."""
         said = self._said()
@@ -140,10 +146,11 @@ class RunFolder:
     async def stop(self, pidfd: int, *, at_once: bool = False) -> None:
         """Ask the shim to end its command, and wait until it did."""
         number = signal.SIGINT if at_once else signal.SIGTERM
+        grace_s = sandbox.GRACE_S if at_once else self.grace_s
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, number)
         try:
-            async with asyncio.timeout(sandbox.GRACE_S + _OVERDUE_S):
+            async with asyncio.timeout(grace_s + _OVERDUE_S):
                 await process.wait(pidfd)
         except TimeoutError:
             with suppress(ProcessLookupError):
