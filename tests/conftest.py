@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
-from commandcenter.testing import github_contract
+from commandcenter.testing import dagger_engine, github_contract
 from commandcenter.testing.engine import Dockerd, dockerd, lacking
 from commandcenter.testing.github_contract import Contract
+from commandcenter.workspaces.dagger import CLIENT, PASSED_ON
 
+_OF_YOUR_DAGGER = {
+    name: value for name, value in os.environ.items() if name.startswith(("PATH", *PASSED_ON))
+}
 _PRIVATE = {
     "HOME": "",
     "XDG_CONFIG_HOME": ".config",
@@ -52,6 +57,31 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> Contract | None:
     if github_contract.lacking():
         return None
     return Contract(github_contract.fetch(tmp_path_factory.mktemp("github")))
+
+
+@pytest.fixture(scope="session")
+def dagger_schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the shipped Dagger engines of this process keep their schema."""
+    return tmp_path_factory.mktemp("dagger-schema")
+
+
+@pytest.fixture(scope="session")
+def dagger(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    dagger_schema: Path,
+) -> Iterator[Mapping[str, str]]:
+    """Variables by which an engine is found: the shipped, or with `-m dagger_engine` yours."""
+    if request.config.option.markexpr == "dagger_engine":
+        yield _OF_YOUR_DAGGER
+        return
+    folder = tmp_path_factory.mktemp("dagger")
+    client = dagger_engine.client(folder / "dagger", folder / "state", schema=dagger_schema)
+    yield {"PATH": os.environ["PATH"], CLIENT: str(client)}
+    invalid = [
+        each for each in dagger_engine.events(folder / "state") if each["event"] == "INVALID"
+    ]
+    assert not invalid
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

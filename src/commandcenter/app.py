@@ -51,6 +51,7 @@ from commandcenter.store.hub import HubStore
 from commandcenter.system import durable
 from commandcenter.system.git import Git
 from commandcenter.workspaces.container import Container
+from commandcenter.workspaces.dagger import Dagger
 from commandcenter.workspaces.local import Local
 
 if TYPE_CHECKING:
@@ -185,6 +186,15 @@ class _Parts:
                 recipe=Recipe(settings.container.image, settings.container.dockerfile),
                 devcontainer=settings.container.devcontainer,
                 build_network=settings.container.build_network,
+                extra_read_only=settings.read_only,
+                extra_path=settings.path,
+            ),
+            "dagger": Dagger(
+                settings.data_dir / "dagger",
+                self._git,
+                settings.environ,
+                image=settings.dagger.image,
+                open_network=settings.dagger.open_network,
                 extra_read_only=settings.read_only,
                 extra_path=settings.path,
             ),

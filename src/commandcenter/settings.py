@@ -112,6 +112,15 @@ class MergeQueue:
 
 
 @dataclass(frozen=True)
+class DaggerSettings:
+    """What mode `dagger` runs its commands in."""
+
+    image: str = ""
+    open_network: bool = False
+    """Whether commands have the network that the engine gives them."""
+
+
+@dataclass(frozen=True)
 class Keep:
     """For how long `gc` leaves alone what it could free."""
 
@@ -150,6 +159,7 @@ class Settings:
     """What models cost; the first that fits counts. Of others, what the agent says."""
     forge: ForgeSettings = field(default_factory=ForgeSettings)
     container: ContainerSettings = field(default_factory=ContainerSettings)
+    dagger: DaggerSettings = field(default_factory=DaggerSettings)
     isolation: str = "required"
     """`required`, or `best-effort`: mode `local` may use its weaker fallback, and says so."""
     merge_queue: MergeQueue = field(default_factory=MergeQueue)
@@ -234,7 +244,8 @@ def _read(path: Path) -> dict[str, Any]:  # Any: TOML, validated below
 def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -> Settings:
     top = _Table(table, str(path))
     server, roles, limits = top.table("server"), top.table("roles"), top.table("limits")
-    container, queue = top.table("container"), top.table("merge_queue")
+    container, dagger = top.table("container"), top.table("dagger")
+    queue = top.table("merge_queue")
     sandbox, forge, keep = top.table("sandbox"), top.table("forge"), top.table("keep")
     egress = top.table("egress")
     defaults = Settings(data_dir=_default_data_dir(environ))
@@ -269,6 +280,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
         prices=_prices(top.table("prices")),
         egress=_egress(egress),
         container=_container(container),
+        dagger=DaggerSettings(dagger.text("image"), dagger.flag("open_network")),
         merge_queue=MergeQueue(
             queue.count("lanes", defaults.merge_queue.lanes),
             queue.count("changes_max", defaults.merge_queue.changes_max),
@@ -280,7 +292,8 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
             forge.text("github_token_variable", defaults.forge.github_token_variable),
         ),
     )
-    for each in (server, roles, limits, sandbox, container, queue, forge, keep, egress, top):
+    tables = (server, roles, limits, sandbox, container, dagger, queue, forge, keep, egress, top)
+    for each in tables:
         each.refuse_unknown()
     for profile in settings.profiles:
         settings.provider(profile.provider)

@@ -24,6 +24,7 @@ from commandcenter.core.errors import AlreadyRunning, InputError, NotFound
 from commandcenter.core.run import Health, Phase, State, Submission
 from commandcenter.service import Service
 from commandcenter.settings import Settings, load
+from commandcenter.testing import dagger_engine
 
 LOOPS_OWN = ("asyncio", "ThreadPoolExecutor")
 """The event loop's pool, which ends with the loop."""
@@ -210,6 +211,20 @@ async def test_a_mode_that_does_not_work_is_a_failure_only_if_it_is_the_one_in_u
     assert container.health.value == health
     assert "There is no `docker`" in container.detail
     assert "apt install" in container.hint
+
+
+async def test_the_doctor_starts_no_dagger_engine_to_look_and_says_so(
+    settings: Settings, tmp_path: Path
+) -> None:
+    client = dagger_engine.client(tmp_path / "bin" / "dagger", tmp_path / "engine")
+    environ = {**settings.environ, "PATH": f"{client.parent}:{os.environ['PATH']}"}
+    async with app.reading(load(environ)) as service:
+        findings = {finding.name: finding for finding in await service.doctor()}
+
+    assert findings["mode dagger"].health.value == "ok"
+    assert "not tried" in findings["mode dagger"].detail
+    assert "memory not limited" in findings["limits dagger"].detail
+    assert not (tmp_path / "engine").exists()
 
 
 async def test_the_doctor_looks_at_every_profile_whatever_it_says(

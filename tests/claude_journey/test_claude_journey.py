@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,16 @@ async def test_claude_code_lands_a_change_that_its_reviewer_sent_back_once(tmp_p
 @pytest.mark.slow
 async def test_claude_code_lands_a_change_from_containers(tmp_path: Path, engine: Dockerd) -> None:
     await _lands_greeter(tmp_path, "container", DOCKER_HOST=engine.environment["DOCKER_HOST"])
+
+
+@pytest.mark.claude
+@pytest.mark.slow
+@pytest.mark.dagger_engine
+async def test_claude_code_lands_a_change_from_dagger(
+    tmp_path: Path, dagger: Mapping[str, str]
+) -> None:
+    found = {name: value for name, value in dagger.items() if name != "PATH"}
+    await _lands_greeter(tmp_path, "dagger", **found)
 
 
 async def _lands_greeter(folder: Path, mode: str, **environment: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,17 @@ async def test_the_ten_scenarios_end_as_they_have_to_in_containers(
     assert await _faults(installation, tmp_path, "container") == []
     assert await judge_stopped(installation) == ()
     assert engine.docker("ps", "--all", "--quiet") == ""
+
+
+@pytest.mark.dagger_engine
+@pytest.mark.timeout(400)
+async def test_the_ten_scenarios_end_as_they_have_to_in_dagger(
+    tmp_path: Path, dagger: Mapping[str, str]
+) -> None:
+    installation = Installation.make(tmp_path / "own", workers=16, variables=dagger)
+
+    assert await _faults(installation, tmp_path, "dagger") == []
+    assert await judge_stopped(installation) == ()
 
 
 async def _faults(installation: Installation, folder: Path, mode: str) -> list[str]:

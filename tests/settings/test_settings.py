@@ -15,6 +15,7 @@ from commandcenter.core.workspace import Resources
 from commandcenter.settings import (
     Budget,
     ContainerSettings,
+    DaggerSettings,
     ForgeSettings,
     Keep,
     MergeQueue,
@@ -100,6 +101,10 @@ engine = "podman"
 dockerfile = "ops/Dockerfile"
 build_network = true
 
+[dagger]
+image = "registry.test/tools:1"
+open_network = true
+
 [forge]
 kind = "github"
 github_api = "https://ghe.example/api/v3"
@@ -130,6 +135,7 @@ def test_nothing_configured_is_fine() -> None:
     assert not settings.egress.allows
     assert settings.container == ContainerSettings("auto", "", "", "", False)
     assert settings.merge_queue == MergeQueue(1, 100)
+    assert settings.dagger == DaggerSettings("", False)
     assert settings.data_dir.is_absolute()
 
 
@@ -163,6 +169,7 @@ def test_every_key_is_read(loaded: Loader) -> None:
     assert settings.isolation == "best-effort"
     assert settings.container == ContainerSettings("podman", "", "ops/Dockerfile", "", True)
     assert settings.merge_queue == MergeQueue(2, 20)
+    assert settings.dagger == DaggerSettings("registry.test/tools:1", True)
     assert settings.forge == ForgeSettings("github", "https://ghe.example/api/v3", "GHE_TOKEN")
 
 
@@ -183,6 +190,7 @@ def test_the_reviewer_is_the_working_profile_unless_it_is_named(loaded: Loader) 
         ("[sandbox]\nmemory = 1", "no setting `memory`", "did you mean `memory_bytes`?"),
         ("[merge_queue]\nlane = 2", "no setting `lane`", "did you mean `lanes`?"),
         ("[container]\nimages = 'x'", "no setting `images`", "did you mean `image`?"),
+        ("[dagger]\nimages = 'x'", "no setting `images`", "did you mean `image`?"),
         ("[container]\nengine = 'dokcer'", "cannot be `dokcer`", "did you mean `docker`?"),
         ("[sandbox]\nisolation = 'off'", "cannot be `off`", "one of required, best-effort"),
         ("[profiles.a]\nprovider = 'antropic'", "provider `antropic`", "did you mean `anthropic`?"),

@@ -1,4 +1,4 @@
-"""The local kind keeps its contract when the service is an ordinary user."""
+"""Contracts are kept when the service is an ordinary user."""
 
 import os
 import shutil
@@ -27,6 +27,7 @@ WHERE_USERS_DIFFER = {
     "security/test_fallback_ways.py": "way",
     "security/test_fallback_attacks.py": "within",
     "security/test_local_egress.py": "reached and not control",
+    "workspaces/test_dagger_contract.py": "power or own_places or (egress and model)",
     "security/test_local_attacks.py": "TestOverlay and (within or (on_what_is_shared and objects))",
 }
 # The interpreter may lie in a home that only root may enter. In a mount namespace of its own the
@@ -56,7 +57,7 @@ def folder() -> Iterator[Path]:
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="these tests already run as an ordinary user")
 @pytest.mark.parametrize("module", WHERE_USERS_DIFFER)
-async def test_an_ordinary_user_gets_the_same_overlay(folder: Path, module: str) -> None:
+async def test_an_ordinary_user_gets_the_same(folder: Path, module: str) -> None:
     tests = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(TESTS / module))
     options = (
         *("-k", WHERE_USERS_DIFFER[module]),

@@ -56,7 +56,7 @@ class StartRequest(BaseModel):
     repository: Text | None = Field(
         None, description="Path or URL; by default the repository that holds the plan."
     )
-    execution_mode: Text | None = Field(None, description="`local` or `container`.")
+    execution_mode: Text | None = Field(None, description="`local`, `container` or `dagger`.")
     start_batch: int | None = Field(None, ge=0)
     end_batch: int | None = Field(None, ge=1, description="May be past the last batch.")
     auto_merge: bool = True

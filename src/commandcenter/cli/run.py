@@ -33,7 +33,7 @@ _OTHERS_PAUSE_S = 1.0
 @click.command()
 @click.argument("plan", required=False)
 @click.option("--repo", "repository", help="Path or URL; by default the one that holds PLAN.")
-@click.option("--mode", "execution_mode", help="Kind of workspace: local or container.")
+@click.option("--mode", "execution_mode", help="Kind of workspace: local, container or dagger.")
 @click.option("--agent", help="Profile of the agent that does the work.")
 @click.option("--agent-command", help="A command line used as the agent, prompt on stdin.")
 @click.option("--reviewer", help="Profile of the reviewer, or none.")

@@ -203,13 +203,13 @@ _TOP: Mapping[str, str] = MappingProxyType(
         r"parked\.(json|new)": "says until when a model provider is left alone",
         r"hub-token(-person)?": "a token of the hub",
         r"\.hub-token-.*": "a token that was being made when a crash came",
-        r"vaults|workspaces|containers|logs|salvage": "a folder of ours",
+        r"vaults|workspaces|containers|dagger|logs|salvage": "a folder of ours",
     }
 )
 _VAULT = r"lock|repository\.git|new\.git|quarantine|attic"
 _CONTAINERS = (
     *("vaults", "vaults/*", "workspaces", "workspaces/ws", "workspaces/aside"),
-    *("containers", "containers/ws", "containers/aside"),
+    *("containers", "containers/ws", "containers/aside", "dagger", "dagger/ws", "dagger/aside"),
     *("workspaces/bases", "workspaces/bases/*", "logs", "salvage", "salvage/*", "salvage/*/*"),
 )
 """Folders that hold several things of ours: below any other, all is what the folder is."""
@@ -229,7 +229,7 @@ def explain(path: PurePosixPath, known: Known) -> str:
     match top:
         case "vaults":
             return _explain_vault(below, known)
-        case "workspaces" | "containers":
+        case "workspaces" | "containers" | "dagger":
             return _explain_workspaces(below, known)
         case "logs":
             return f"logs of run {below[0]}" if below[0] in known.runs else ""

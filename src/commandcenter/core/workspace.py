@@ -182,6 +182,8 @@ class Strength:
     hint: str = ""
     limits: Mapping[str, Hold] = field(default_factory=lambda: MappingProxyType({}))
     """How the limits on `memory`, `processes`, `cpus` and `disk` are kept."""
+    tried: bool = True
+    """Whether a command was really run to find out."""
     open: tuple[str, ...] = ()
     """What commands can do that a sandbox should not let them, in words; empty is as it should."""
 
@@ -243,6 +245,9 @@ class Workspaces(Protocol):
 
     async def probe(self) -> Strength:
         """Say what this machine can do, by really trying it once."""
+
+    async def look(self) -> Strength:
+        """Say the same for whoever only looks: what costs much to start is not tried."""
 
     def lacks(self, program: str) -> bool:
         """Say whether commands will surely not find this program, a name or path, inside."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sqlite3
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +35,8 @@ _HOLDS: Mapping[Hold, str] = MappingProxyType(
 HOSTS_SHOWN = 6
 """How many of the hosts that may be reached are named."""
 _BETTER = "install or allow bubblewrap, which isolates whole, or use mode container"
+_UNTRIED = "; not tried, which would start its engine: a run that asks for it tries it"
+_LIMIT_ENGINE = "limit the engine itself, where it runs"
 _MAKE_HARD = "run the service as root, or where it may make cgroups, so that the kernel keeps them"
 
 
@@ -53,6 +57,7 @@ class Doctor:
         self._workspaces = workspaces
         self._program = program
         self._strengths: dict[str, Strength] = {}
+        self._looking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def require(self, mode: str, options: Options) -> Strength:
         """Make sure that a run of this mode with these agents can work; say how it is isolated.
@@ -71,10 +76,18 @@ class Doctor:
             self._require_agent(profile, mode)
         return strength
 
-    async def _strength(self, mode: str) -> Strength:
-        if mode not in self._strengths or not self._strengths[mode].ok:
-            self._strengths[mode] = await self._workspaces[mode].probe()
-        return self._strengths[mode]
+    async def _strength(self, mode: str, *, trying: bool = True) -> Strength:
+        # One look serves all who ask meanwhile: it can cost seconds.
+        async with self._looking[mode]:
+            known = self._strengths.get(mode)
+            if known is None or not known.ok or (trying and not known.tried):
+                kind = self._workspaces[mode]
+                self._strengths[mode] = await (kind.probe() if trying else kind.look())
+            return self._strengths[mode]
+
+    async def _seen(self, mode: str) -> Strength:
+        """Return what a mode can do; one that nobody asked for is not started to find out."""
+        return await self._strength(mode, trying=mode == self._settings.mode)
 
     def _require_agent(self, profile: Profile, mode: str) -> None:
         finding = self._agent(profile, mode)
@@ -102,14 +115,14 @@ class Doctor:
 
     def _mode(self, mode: str) -> Callable[[], Awaitable[Finding]]:
         async def look() -> Finding:
-            strength = await self._strength(mode)
+            strength = await self._seen(mode)
             if not strength.ok:
                 detail = " ".join(strength.problems)
                 return Finding(f"mode {mode}", self._missing(mode), detail, strength.hint)
-            detail = f"{strength.rung}, {strength.sandbox}"
+            detail = f"{strength.rung}, {strength.sandbox}{'' if strength.tried else _UNTRIED}"
             if strength.open:
                 ways = "; ".join((detail, *strength.open))
-                return Finding(f"mode {mode}", Health.DEGRADED, ways, _BETTER)
+                return Finding(f"mode {mode}", Health.DEGRADED, ways, strength.hint or _BETTER)
             health = Health.OK if strength.rung != "checkout" else Health.DEGRADED
             hint = "" if health is Health.OK else "workspaces are full copies, which is slower"
             return Finding(f"mode {mode}", health, detail, hint)
@@ -122,13 +135,15 @@ class Doctor:
 
     def _limits(self, mode: str) -> Callable[[], Awaitable[Finding]]:
         async def look() -> Finding:
-            strength = await self._strength(mode)
+            strength = await self._seen(mode)
             if not strength.ok:
                 missing = self._missing(mode)
                 return Finding(f"limits {mode}", missing, "there are none without the mode")
             detail = ", ".join(f"{name} {_HOLDS[hold]}" for name, hold in strength.limits.items())
             if strength.limits.get("memory") is Hold.HARD:
                 return Finding(f"limits {mode}", Health.OK, detail)
+            if strength.limits.get("memory") is Hold.NONE:
+                return Finding(f"limits {mode}", Health.DEGRADED, detail, _LIMIT_ENGINE)
             detail += "; a burst can pass a limit for a moment"
             return Finding(f"limits {mode}", Health.DEGRADED, detail, _MAKE_HARD)
 

@@ -725,7 +725,7 @@ def _unexplained(installation: Installation) -> Iterator[Path]:
 
 def _places(installation: Installation, *names: str) -> Iterator[Path]:
     """Give what lies in these folders of every kind of workspace."""
-    for kind in ("workspaces", "containers"):
+    for kind in ("workspaces", "containers", "dagger"):
         for name in names:
             yield from (installation.data_dir / kind / name).glob("*")
 
@@ -738,7 +738,7 @@ def inhabitants(installation: Installation) -> dict[str, set[int]]:
     # A mount is named from the root of its file system.
     data_dir = installation.data_dir.resolve()
     top = next(folder for folder in data_dir.parents if folder.is_mount())
-    end = re.escape(f"/{data_dir.relative_to(top)}/") + "(?:workspaces|containers)/ws/"
+    end = re.escape(f"/{data_dir.relative_to(top)}/") + "(?:workspaces|containers|dagger)/ws/"
     place = re.compile(end + r"([0-9a-f]{12})\b")
     own = _namespace("self")
     found: dict[str, set[int]] = {}

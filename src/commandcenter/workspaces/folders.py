@@ -82,6 +82,10 @@ class Folders(ABC, Generic[MeansT]):
     async def probe(self) -> Strength:
         """Say what this machine can do, by really trying it once; sets `_means` if it can."""
 
+    async def look(self) -> Strength:
+        """Say the same for whoever only looks: what costs much to start is not tried."""
+        return await self.probe()
+
     @abstractmethod
     async def _provide(
         self, key: WorkspaceKey, vault: Path, commit: str, *, lasting: bool
@@ -386,6 +390,12 @@ class FolderWorkspace:
 async def _end_runs(folder: Path) -> None:
     for run in (folder / "runs").glob("*"):
         await _stop(RunFolder(run), at_once=True)
+
+
+async def end_runs_gracefully(folder: Path) -> None:
+    """Let what runs there end as a command does that is asked to."""
+    for run in (folder / "runs").glob("*"):
+        await _stop(RunFolder(run))
 
 
 async def _stop(run: RunFolder, *, at_once: bool = False) -> None:

@@ -103,7 +103,7 @@ class AttackSuite:
         assert inside.harmed == frozenset()
 
     async def test_a_signal_to_everybody_reaches_nobody_outside(self, tmp_path: Path) -> None:
-        with _sleeping() as outside:
+        with sleeping() as outside:
             script = "sleep 60 & kill -9 -1; wait $!; echo $?"
             # Without protection, but where everybody is nobody else.
             alone = ("unshare", "-Urpf", "sh", "-c", script)
@@ -116,7 +116,7 @@ class AttackSuite:
 
     async def test_a_signal_to_its_group_ends_only_the_command(self, tmp_path: Path) -> None:
         killing = ("sh", "-c", "kill -9 0")
-        with _sleeping() as outside:
+        with sleeping() as outside:
             killed_its_group = _end_of_one_in_the_group_of(killing)
             done = await self._run(tmp_path, Command(killing))
 
@@ -176,7 +176,7 @@ class AttackSuite:
 
 
 @contextmanager
-def _sleeping(process_group: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def sleeping(process_group: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """Give a process that does nothing, and could be hit."""
     with subprocess.Popen(("sleep", "600"), process_group=process_group) as started:
         try:
@@ -186,7 +186,7 @@ def _sleeping(process_group: int | None = None) -> Iterator[subprocess.Popen[byt
 
 
 def _end_of_one_in_the_group_of(argv: Sequence[str]) -> int:
-    with _sleeping(process_group=0) as victim:
+    with sleeping(process_group=0) as victim:
         subprocess.run(argv, process_group=victim.pid)
         return victim.wait()
 

@@ -1,4 +1,7 @@
-"""What a mode costs: its commands' start and stop, and the workers that it keeps busy."""
+"""What a mode costs: its commands' start and stop, and the workers that it keeps busy.
+
+Mode `dagger` is measured on the shipped engine: that is our part, and the SDK's.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,12 @@ from pathlib import Path
 from commandcenter.core.workspace import Command, Workspace, WorkspaceKey, Workspaces
 from commandcenter.system.git import Git
 from commandcenter.system.vault import Vault
+from commandcenter.testing import dagger_engine
 from commandcenter.testing.bench.parts import share_of_workers
 from commandcenter.testing.bench.repository import make_tree
 from commandcenter.testing.engine import SEARCH_PATH, dockerd, lacking
 from commandcenter.workspaces.container import Container
+from commandcenter.workspaces.dagger import CLIENT, Dagger
 from commandcenter.workspaces.local import Local
 
 _FILES = 100
@@ -30,7 +35,9 @@ Seconds = tuple[float, ...]
 def modes(folder: Path, *, quick: bool) -> Iterator[str]:
     """Measure each mode that this machine has: a command's start and stop, and its workers."""
     rounds = 3 if quick else 10
-    with _engine() as found:
+    client = dagger_engine.client(folder / "engine" / "dagger", folder / "engine" / "state")
+    with _engine() as engine:
+        found = {**engine, CLIENT: str(client)}
         environment = {"PATH": os.environ.get("PATH", SEARCH_PATH), **found}
         kinds = _kinds(folder, environment)
         yield "mode        " + "  ".join(f"{name:>11}" for name in _NAMES)
@@ -64,6 +71,7 @@ def _kinds(folder: Path, environment: Mapping[str, str]) -> Mapping[str, Workspa
     if "DOCKER_HOST" in environment:
         place = folder / "container" / "workspaces"
         kinds["container"] = Container(place, git, environment, engine="docker")
+    kinds["dagger"] = Dagger(folder / "dagger" / "workspaces", git, environment)
     return kinds
 
 
