@@ -33,6 +33,7 @@ DATA: dict[EventKind, dict[str, Any]] = {
     EventKind.TASK_CHECKED: {"judgement": "passed", "receipts": RECEIPTS},
     EventKind.TASK_PROPOSED: {"number": 7, "url": "/7"},
     EventKind.TASK_REVIEWED: {"decision": "approve", **USAGE},
+    EventKind.TASK_DECIDED: {"decision": "approve", "words": "", "by": "me", "head": "h"},
     EventKind.TASK_TRY_FAILED: {"why": "x", "next": 2, "feedback": ""},
     EventKind.TASK_COMPLETED: {"reason": "merged", "explanation": "in", "merge_commit": "m"},
     EventKind.TASK_FAILED: {"reason": "checks", "explanation": "red"},
