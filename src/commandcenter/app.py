@@ -195,6 +195,7 @@ class _Parts:
                 settings.environ,
                 image=settings.dagger.image,
                 open_network=settings.dagger.open_network,
+                caches=settings.dagger.caches,
                 extra_read_only=settings.read_only,
                 extra_path=settings.path,
             ),

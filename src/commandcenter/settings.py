@@ -16,7 +16,7 @@ from commandcenter.core.agent import Limits, Profile
 from commandcenter.core.egress import Policy, policy
 from commandcenter.core.errors import InputError
 from commandcenter.core.prices import Price
-from commandcenter.core.workspace import Resources
+from commandcenter.core.workspace import HOME, Resources
 
 PORT_MAX = 65_535
 FORGES = ("auto", "hub", "github")
@@ -118,6 +118,8 @@ class DaggerSettings:
     image: str = ""
     open_network: bool = False
     """Whether commands have the network that the engine gives them."""
+    caches: tuple[str, ...] = ()
+    """Folders inside that all commands share, in volumes of the engine."""
 
 
 @dataclass(frozen=True)
@@ -280,7 +282,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
         prices=_prices(top.table("prices")),
         egress=_egress(egress),
         container=_container(container),
-        dagger=DaggerSettings(dagger.text("image"), dagger.flag("open_network")),
+        dagger=_dagger(dagger),
         merge_queue=MergeQueue(
             queue.count("lanes", defaults.merge_queue.lanes),
             queue.count("changes_max", defaults.merge_queue.changes_max),
@@ -351,6 +353,17 @@ def _container(table: _Table) -> ContainerSettings:
             f"{table.where}: only one of `image`, `dockerfile` and `devcontainer` can be used."
         )
     return settings
+
+
+def _dagger(table: _Table) -> DaggerSettings:
+    caches = tuple(table.texts("caches"))
+    for path in caches:
+        if not path.startswith(f"{HOME}/") or ".." in path.split("/"):
+            raise InputError(
+                f"{table.where}: `caches` has `{path}`, which is not below {HOME}.",
+                hint=f"name a package manager's cache, such as {HOME}/.cache/pip",
+            )
+    return DaggerSettings(table.text("image"), table.flag("open_network"), caches)
 
 
 def _resources(sandbox: _Table, defaults: Resources) -> Resources:

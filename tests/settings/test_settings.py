@@ -191,6 +191,8 @@ def test_the_reviewer_is_the_working_profile_unless_it_is_named(loaded: Loader) 
         ("[merge_queue]\nlane = 2", "no setting `lane`", "did you mean `lanes`?"),
         ("[container]\nimages = 'x'", "no setting `images`", "did you mean `image`?"),
         ("[dagger]\nimages = 'x'", "no setting `images`", "did you mean `image`?"),
+        ("[dagger]\ncaches = ['/etc']", "`/etc`, which is not below /home/agent", ".cache/pip"),
+        ("[dagger]\ncaches = ['/home/agent/../x']", "which is not below", ".cache/pip"),
         ("[container]\nengine = 'dokcer'", "cannot be `dokcer`", "did you mean `docker`?"),
         ("[sandbox]\nisolation = 'off'", "cannot be `off`", "one of required, best-effort"),
         ("[profiles.a]\nprovider = 'antropic'", "provider `antropic`", "did you mean `anthropic`?"),

@@ -7,11 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from commandcenter.core.errors import WorkspaceError
-from commandcenter.core.workspace import Ended
+from commandcenter.core.workspace import Command, Ended
 from commandcenter.system.git import Git
 from commandcenter.testing import dagger_engine
 from commandcenter.testing.dagger_engine import Fault
@@ -42,11 +43,11 @@ async def example(tmp_path: Path) -> Example:
 
 @pytest.fixture
 def kind(tmp_path: Path, dagger_schema: Path) -> Callable[..., Dagger]:
-    def make(*faults: Fault, open_network: bool = False) -> Dagger:
+    def make(*faults: Fault, **options: Any) -> Dagger:
         places = (tmp_path / "bin" / "dagger", tmp_path / "engine")
         client = dagger_engine.client(*places, *faults, schema=dagger_schema)
         environ = {"PATH": os.environ["PATH"], CLIENT: str(client)}
-        return Dagger(tmp_path / "state", Git(), environ, open_network=open_network, grace_s=0.3)
+        return Dagger(tmp_path / "state", Git(), environ, grace_s=0.3, **options)
 
     return make
 
@@ -250,3 +251,41 @@ async def test_a_command_has_the_engines_network_only_when_it_is_opened(
     assert reached.exit_code == 0
     assert closed.exit_code == 1
     assert b"Connection refused" in closed.stderr
+
+
+async def test_a_private_variable_is_seen_inside_and_nowhere_in_the_engine(
+    kind: Callable[..., Dagger], example: Example, tmp_path: Path
+) -> None:
+    variables = {"OPEN": "an-open-value", "TOKEN": "a-hidden-value", "SHORT": "7"}
+    command = Command(
+        ("sh", "-c", "echo $OPEN $TOKEN $SHORT"),
+        environment=variables,
+        private=frozenset({"TOKEN", "SHORT"}),
+    )
+
+    async with opened(kind(), example) as workspace:
+        done = await workspace.run("say", command)
+
+    engine = tmp_path / "engine"
+    held = b"".join(path.read_bytes() for path in engine.rglob("*") if path.is_file())
+    assert done.stdout == b"an-open-value a-hidden-value 7\n"
+    assert b"an-open-value" in held
+    assert b"a-hidden-value" not in held
+
+
+async def test_a_cache_is_shared_by_all_commands_and_other_folders_are_not(
+    kind: Callable[..., Dagger], example: Example
+) -> None:
+    shared = kind(caches=("/home/agent/.cache/pip",))
+    write = "mkdir -p ~/.cache/pip ~/.cache/own; echo x >~/.cache/pip/x; echo x >~/.cache/own/x"
+    look = "cd ~/.cache && find . -type f; true"
+
+    async with opened(shared, example) as workspace:
+        assert (await workspace.run("write", sh(write))).ok
+    async with opened(shared, example) as workspace:
+        told = (await workspace.run("look", sh(look))).stdout
+    async with opened(kind(), example) as workspace:
+        without = (await workspace.run("look", sh(look))).stdout
+
+    assert told == b"./pip/x\n"
+    assert without == b""

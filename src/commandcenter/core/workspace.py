@@ -45,6 +45,8 @@ class Command:
     stdin: bytes = b""
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Added to the minimal environment that every workspace has."""
+    private: frozenset[str] = frozenset()
+    """Those of `environment` whose values are nobody else's to see: an engine's traces, say."""
     timeout_s: float = 3600.0
     idle_s: float | None = None
     """Longest silence on stdout and stderr together; None is no limit."""

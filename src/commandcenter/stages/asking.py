@@ -117,6 +117,7 @@ def _command(equipment: Equipment, job: Job, agent: Agent, question: Question) -
     return replace(
         command,
         files=files,
+        private=frozenset(question.profile.environment),
         programs=(*command.programs, *paths),
         egress=equipment.egress_of(question.profile).allows,
         resources=equipment.resources,

@@ -125,6 +125,8 @@ class Engine:
         self._faults = faults
         state.mkdir(parents=True, exist_ok=True)
         self._calls: dict[str, dict[str, Any]] = {}
+        self._secrets: dict[str, str] = {}
+        """In memory only, as an engine has them."""
         self._kept = schema
         self._schema = build_schema(_schema(schema))
 
@@ -184,11 +186,15 @@ class Engine:
             return self._unexecuted(str(parent))["workdir"]
         if is_leaf_type(kind):
             return self._leaf(owner, field, self._evaluate(str(parent)), arguments)
+        # A secret is known by its name, and what is cached does not depend on its value.
+        hidden = arguments.pop("plaintext", None) if field == "setSecret" else None
         call = {"of": owner, "field": field, "with": arguments, "parent": parent}
         if arguments.get("noCache"):
             call["nonce"] = secrets.token_hex(8)
         digest = hashlib.sha256(json.dumps(call, sort_keys=True).encode()).hexdigest()[:32]
         self._calls[digest] = {**call, "gives": kind.name}
+        if hidden is not None:
+            self._secrets[arguments["name"]] = hidden
         return {"digest": digest, "__typename": kind.name}
 
     def _leaf(self, owner: str, field: str, at: Any, arguments: Mapping[str, Any]) -> Any:
@@ -229,13 +235,22 @@ class Engine:
         given = call["with"]
         match call["of"], call["field"]:
             case "Query", "container":
-                empty = ("variables", "copied", "mounted", "sockets", "temporary")
+                empty = (
+                    *("variables", "secrets", "copied", "mounted", "volumes", "sockets"),
+                    "temporary",
+                )
                 bare = {"workdir": "/", "user": "0:0", "last": None}
                 return {**bare, **{name: {} for name in empty}}
             case "Query", "directory":
                 return {"path": str(self._folder())}
             case "Query", "host":
                 return {}
+            case "Query", "setSecret":
+                return {"name": given["name"]}
+            case "Query", "cacheVolume":
+                volume = self._state / f"volume-{given['key']}"
+                volume.mkdir(exist_ok=True)
+                return {"path": str(volume)}
             case "Host", "directory":
                 return {"path": given["path"]}
             case "Host", "unixSocket":
@@ -246,6 +261,10 @@ class Engine:
                 at["copied"][given["path"]] = self._copied(self._evaluate(given["source"])["path"])
             case "Container", "withMountedDirectory":
                 at["mounted"][given["path"]] = self._evaluate(given["source"])["path"]
+            case "Container", "withMountedCache":
+                at["volumes"][given["path"]] = self._evaluate(given["cache"])["path"]
+            case "Container", "withSecretVariable":
+                at["secrets"][given["name"]] = self._evaluate(given["secret"])["name"]
             case "Container", "withMountedTemp":
                 at["temporary"][given["path"]] = given["size"]
             case "Container", "withUnixSocket":
@@ -279,18 +298,19 @@ class Engine:
         begun = time.monotonic()
         # Into files: half of a bubblewrap that fails at its start would hold a pipe for ever.
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            done = subprocess.run(
-                _bubblewrap(at, given["args"], closed=closed), stdout=out, stderr=err, check=False
-            )
+            hidden = {name: self._secrets[known] for name, known in at["secrets"].items()}
+            variables = {**at["variables"], **hidden}
+            argv = _bubblewrap({**at, "variables": variables}, given["args"], closed=closed)
+            done = subprocess.run(argv, stdout=out, stderr=err, check=False)
             out.seek(0)
             err.seek(0)
-            said, complained = out.read(), err.read()
+            said, complained = (_scrubbed(file.read(), hidden) for file in (out, err))
         code = done.returncode if done.returncode >= 0 else 128 - done.returncode
         self._log(event="EXEC", args=given["args"], code=code, s=time.monotonic() - begun)
         output = {
             "exitCode": code,
-            "stdout": said.decode(errors="replace"),
-            "stderr": complained.decode(errors="replace"),
+            "stdout": said,
+            "stderr": complained,
         }
         # "ANY" covers 0 to 127 and 192 to 255: a signal's death is an error, whatever is expected.
         any_is_fine = given.get("expect") == "ANY" and not 128 <= code < 192
@@ -317,6 +337,13 @@ class Engine:
             log.write(json.dumps(words) + "\n")
 
 
+def _scrubbed(output: bytes, hidden: Mapping[str, str]) -> str:
+    text = output.decode(errors="replace")
+    for value in hidden.values():
+        text = text.replace(value, "***") if value else text
+    return text
+
+
 def _die_of(file: Path) -> None:
     while not file.exists():
         time.sleep(0.05)
@@ -331,6 +358,7 @@ def _bubblewrap(at: Any, argv: list[str], *, closed: bool) -> list[str]:
     places = {
         **{place: ("--bind", path) for place, path in at["copied"].items()},
         **{place: ("--ro-bind", path) for place, path in at["mounted"].items()},
+        **{place: ("--bind", path) for place, path in at["volumes"].items()},
         # Its folder, so that a new socket of the same name is found.
         **{
             os.path.dirname(place): ("--bind", os.path.dirname(path))

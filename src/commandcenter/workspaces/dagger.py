@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -39,9 +40,11 @@ from commandcenter.workspaces.folders import (
     owned,
 )
 
-IMAGE = "docker.io/library/python:3.13-bookworm"
+IMAGE = "python:3.13-bookworm"
 """Has what we need inside: a shell, git and Python."""
 CLIENT = "_EXPERIMENTAL_DAGGER_CLI_BIN"
+SECRET_LEAST = 8
+"""Characters that a value has at least for the engine to hide it."""
 SOCKETS = "/dev/shm"  # noqa: S108 - a private one, for the runner and its client
 _INSIDE = Path(sandbox.__file__).parent / "inside"
 _USER = f"{sandbox.AGENT_ID}:{sandbox.AGENT_ID}"
@@ -87,6 +90,7 @@ class Dagger(Folders[_Means]):
         *,
         image: str = "",
         open_network: bool = False,
+        caches: tuple[str, ...] = (),
         extra_read_only: tuple[Path, ...] = (),
         extra_path: tuple[str, ...] = (),
         grace_s: float = sandbox.GRACE_S,
@@ -99,6 +103,7 @@ class Dagger(Folders[_Means]):
             environ: by which the client and its engine are found.
             image: of the commands; has a shell, git and Python 3.9 or newer.
             open_network: leave commands the network that the engine gives them.
+            caches: folders inside that all commands share, in volumes of the engine.
             extra_read_only: host folders that every command finds at their own place, copied.
             extra_path: folders inside that come first on the PATH.
             grace_s: how long a command may take to end after TERM.
@@ -109,6 +114,7 @@ class Dagger(Folders[_Means]):
         self._environ = environ
         self._image = image or IMAGE
         self._open_network = open_network
+        self._caches = caches
 
     async def probe(self) -> Strength:
         """Say what this machine can do, by really running a command in a session."""
@@ -242,11 +248,14 @@ class Dagger(Folders[_Means]):
             sockets.append(_shared(gateway, sandbox.GATEWAY_SOCKET))
         if command.egress:
             sockets.append(_shared(gateway, sandbox.EGRESS_SOCKET))
+        variables = self._variables(command)
+        hidden = _secrets(command)
         copied = ((folder / "tree", WORK), (folder / "home", HOME), (folder / "channel", CHANNEL))
         return Orders(
             image=self._image,
             argv=(*_relay(command), *command.argv),
-            environment=self._variables(command),
+            environment={name: variables[name] for name in variables if name not in hidden},
+            secrets=hidden,
             user=_USER,
             owner=sandbox.HOST_UID if os.geteuid() == 0 else None,
             copied=copied,
@@ -258,6 +267,7 @@ class Dagger(Folders[_Means]):
                 *_programs(folder, command.programs),
             ),
             sockets=tuple(sockets),
+            caches={path: self._volume(path) for path in self._caches},
             open_network=self._open_network,
             limits=sandbox.each_limits(command),
             control=control,
@@ -267,9 +277,23 @@ class Dagger(Folders[_Means]):
             grace_s=self._grace_s,
         )
 
+    def _volume(self, path: str) -> str:
+        """Return the name of the volume for a folder inside; other data folders have theirs."""
+        return f"commandcenter-{self._owner}-{hashlib.sha256(path.encode()).hexdigest()[:12]}"
+
     def _variables(self, command: Command) -> dict[str, str]:
         first = (f"{sandbox.PROGRAMS}/bin",) if command.programs else ()
         return sandbox.variables(":".join((*first, *self._path, *sandbox.SYSTEM_PATH)), command)
+
+
+def _secrets(command: Command) -> dict[str, str]:
+    """Return the variables that the engine gets as secrets.
+
+    Whatever equals one of them is made unreadable in what an exec prints, so that a short value
+    would make the proof unreadable, too.
+    """
+    private = {name: command.environment[name] for name in command.private}
+    return {name: value for name, value in private.items() if len(value) >= SECRET_LEAST}
 
 
 def unlimited(root: Path) -> dict[str, object]:

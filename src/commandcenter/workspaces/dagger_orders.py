@@ -21,6 +21,8 @@ class Orders:
     image: str
     argv: tuple[str, ...]
     environment: Mapping[str, str]
+    secrets: Mapping[str, str]
+    """Variables that the engine gets as its secrets: it shows them nowhere."""
     user: str
     """Who it is inside, as `uid:gid`."""
     owner: int | None
@@ -30,6 +32,8 @@ class Orders:
     mounted: tuple[Place, ...]
     """Folders that it cannot change."""
     sockets: tuple[Place, ...]
+    caches: Mapping[str, str]
+    """Folders inside that outlive it, with the names of the volumes they are."""
     open_network: bool
     """Whether it has the network that the engine gives it."""
     limits: Mapping[str, int]
@@ -51,6 +55,8 @@ def phrased(orders: Orders) -> dict[str, Any]:
     return {
         **asdict(orders),
         "environment": dict(orders.environment),
+        "secrets": dict(orders.secrets),
+        "caches": dict(orders.caches),
         "limits": dict(orders.limits),
         "control": str(orders.control),
         **{name: plain(getattr(orders, name)) for name in ("copied", "mounted", "sockets")},

@@ -215,8 +215,13 @@ def _prepared(client: Any, orders: Orders) -> Any:
         container = container.with_unix_socket(
             inside, host.unix_socket(str(path)), owner=orders.user
         )
+    for inside, volume in orders.caches.items():
+        cache = client.cache_volume(volume)
+        container = container.with_mounted_cache(inside, cache, owner=orders.user)
     for name, value in orders.environment.items():
         container = container.with_env_variable(name, value)
+    for name, value in orders.secrets.items():
+        container = container.with_secret_variable(name, client.set_secret(name, value))
     return container.with_user(orders.user).with_workdir(WORK)
 
 
