@@ -38,6 +38,7 @@ from commandcenter.forges.github import GitHub
 from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken
 from commandcenter.gateway.egress import EgressProxy
 from commandcenter.gateway.model import ModelGateway
+from commandcenter.gateway.registries import PackageManagers
 from commandcenter.hub import HubRepository, create_hub
 from commandcenter.service import Service
 from commandcenter.service.doctor import Doctor, disk_of, find_program
@@ -166,6 +167,7 @@ class _Parts:
         )
         self._proxy = EgressProxy(_now_ms)
         self._program = find_program(settings)
+        self._package_managers = PackageManagers(settings.environ, self._program)
         self._token = _kept_token(settings, HUB_TOKEN)
         self._person_token = _kept_token(settings, HUB_PERSON_TOKEN)
         self._forges: dict[str, Forge] = {}
@@ -208,6 +210,7 @@ class _Parts:
             gateway=self._gateway,
             proxy=self._proxy,
             egress=settings.egress,
+            registries=self._package_managers.registries,
             forge=self.forge,
             slots=asyncio.Semaphore(settings.workers),
             checks=settings.checks,
@@ -239,7 +242,14 @@ class _Parts:
         )
 
     def service(self, flow: Flow | None, *, owns: bool = False) -> Service:
-        doctor = Doctor(self._settings, self._git, self._workspaces, self._program, self._database)
+        doctor = Doctor(
+            self._settings,
+            self._git,
+            self._workspaces,
+            self._program,
+            self._database,
+            self._package_managers.registries,
+        )
         owned = partial(_is_owned, self._settings)
         return Service(self._settings, self._equipment, doctor, flow, owns=owns, owned=owned)
 

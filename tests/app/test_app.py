@@ -195,6 +195,57 @@ async def test_the_doctor_names_the_hosts_that_may_be_reached(
     assert "more hosts; profiles of their own egress: closed" in detail
 
 
+def with_npm(settings: Settings, folder: Path, says: str, text: str) -> Settings:
+    """Return settings of a machine whose only package manager is an npm that says this."""
+    config, npm = folder / "config.toml", folder / "bin" / "npm"
+    config.write_text(text)
+    npm.parent.mkdir()
+    npm.write_text(f'#!/bin/sh\n[ "$2" = list ] || printf "{says}"\n')
+    npm.chmod(0o755)
+    git = shutil.which("git", path=settings.environ["PATH"])
+    (npm.parent / "git").symlink_to(git or "git")
+    return load({**settings.environ, "PATH": str(npm.parent)}, config=config)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[egress]\nallow = ["registries"]\n',
+        '[profiles.own]\nagent = "shell"\ncommand = "true"\negress = ["registries"]\n',
+    ],
+)
+async def test_the_doctor_tells_what_registries_stand_for_and_who_says_so(
+    settings: Settings, tmp_path: Path, text: str
+) -> None:
+    async with app.reading(
+        with_npm(settings, tmp_path, "https://mirror.test:8443/npm", text)
+    ) as service:
+        findings = {finding.name: finding for finding in await service.doctor()}
+    network = findings["network"]
+    assert "registries stands for mirror.test:8443 (from npm)" in network.detail
+    assert "private network is refused unless [egress.addresses]" in network.detail
+    assert network.health is Health.OK
+
+
+@pytest.mark.parametrize(
+    ("says", "hint"),
+    [
+        ("https://someone:hunter2@mirror.test/npm", "npm: the credential for mirror.test stays"),
+        ("nonsense", "npm: npm_config_registry names what is no web address"),
+    ],
+)
+async def test_the_doctor_tells_what_registries_cannot_stand_for(
+    settings: Settings, tmp_path: Path, says: str, hint: str
+) -> None:
+    asked = with_npm(settings, tmp_path, says, '[egress]\nallow = ["registries"]\n')
+    async with app.reading(asked) as service:
+        findings = {finding.name: finding for finding in await service.doctor()}
+    network = findings["network"]
+    assert network.health is Health.DEGRADED
+    assert network.hint.startswith(hint)
+    assert "hunter2" not in repr(findings)
+
+
 @pytest.mark.parametrize(("mode", "health"), [("local", "degraded"), ("container", "missing")])
 async def test_a_mode_that_does_not_work_is_a_failure_only_if_it_is_the_one_in_use(
     settings: Settings, tmp_path: Path, mode: str, health: str

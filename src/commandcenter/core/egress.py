@@ -18,6 +18,8 @@ from typing import Any
 from commandcenter.core.errors import InputError
 
 NONE = "none"
+REGISTRIES = "registries"
+"""Stands for what the package managers of this machine are configured for: `core.registries`."""
 PRESETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "forge": (
@@ -79,11 +81,13 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     addresses: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Where a host is, in place of what its name leads to: only so can it be a private place."""
+    registries: bool = False
+    """Whether it allows what package managers are configured for, which is still to be asked."""
 
     @property
     def allows(self) -> bool:
         """Say whether it allows anything."""
-        return bool(self.rules)
+        return bool(self.rules) or self.registries
 
     def allowing(self, words: Iterable[str]) -> Policy:
         """Return one that allows these presets and hosts, and nothing else.
@@ -91,7 +95,13 @@ class Policy:
         Raises:
             InputError: one of them is neither.
         """
-        return replace(self, rules=_rules(tuple(words)))
+        named = tuple(words)
+        return replace(self, rules=_rules(named), registries=REGISTRIES in named)
+
+    def asked(self, registries: Iterable[Rule]) -> Policy:
+        """Return one in which `registries` stands for these, if it is named."""
+        more = tuple(registries) if self.registries else ()
+        return replace(self, rules=tuple(dict.fromkeys((*self.rules, *more))), registries=False)
 
 
 @dataclass(frozen=True)
@@ -129,11 +139,17 @@ def policy(words: Iterable[str], addresses: Mapping[str, str]) -> Policy:
 def _rules(words: tuple[str, ...]) -> tuple[Rule, ...]:
     if NONE in words and len(words) > 1:
         raise InputError(f"`{NONE}` cannot stand beside other hosts.")
-    hosts = (host for word in words if word != NONE for host in PRESETS.get(word, (word,)))
-    return tuple(dict.fromkeys(map(_rule, hosts)))
+    named = (word for word in words if word not in (NONE, REGISTRIES))
+    hosts = (host for word in named for host in PRESETS.get(word, (word,)))
+    return tuple(dict.fromkeys(map(rule, hosts)))
 
 
-def _rule(text: str) -> Rule:
+def rule(text: str) -> Rule:
+    """Return the rule of a host (`example.org`, `*.example.org`, `example.org:8443`).
+
+    Raises:
+        InputError: it is none.
+    """
     below = text.startswith("*.")
     found = _AUTHORITY.fullmatch(text.removeprefix("*."))
     host = _host(found["host"]) if found else ""
@@ -142,7 +158,7 @@ def _rule(text: str) -> Rule:
         raise InputError(
             f"`{text}` is no host that can be allowed.",
             hint="write `example.org`, `*.example.org`, `example.org:8443`, or one of "
-            + ", ".join((NONE, *PRESETS)),
+            + ", ".join((NONE, REGISTRIES, *PRESETS)),
         )
     return Rule(host, below, port)
 

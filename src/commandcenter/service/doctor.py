@@ -16,7 +16,9 @@ from commandcenter import plugins
 from commandcenter.agents import shell
 from commandcenter.core.agent import Profile
 from commandcenter.core.disk import Space, amount, floor_bytes
+from commandcenter.core.egress import REGISTRIES
 from commandcenter.core.errors import CommandCenterError, InputError
+from commandcenter.core.registries import Registries
 from commandcenter.core.run import Finding, Health
 from commandcenter.core.workspace import Hold, Strength, Workspaces
 from commandcenter.service.durability import DURABILITY, durability
@@ -34,6 +36,8 @@ _HOLDS: Mapping[Hold, str] = MappingProxyType(
 )
 HOSTS_SHOWN = 6
 """How many of the hosts that may be reached are named."""
+_NAME = "no package manager of this machine says where it gets packages: name hosts instead"
+_PRIVATE = "one in a private network is refused unless [egress.addresses] says where it is"
 _BETTER = "install or allow bubblewrap, which isolates whole, or use mode container"
 _UNTRIED = "; not tried, which would start its engine: a run that asks for it tries it"
 _LIMIT_ENGINE = "limit the engine itself, where it runs"
@@ -50,12 +54,14 @@ class Doctor:
         workspaces: Mapping[str, Workspaces],
         program: Callable[[str], Path | None],
         database: Database,
+        registries: Callable[[], Awaitable[Registries]],
     ) -> None:
         self._settings = settings
         self._database = database
         self._git = git
         self._workspaces = workspaces
         self._program = program
+        self._registries = registries
         self._strengths: dict[str, Strength] = {}
         self._looking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -101,7 +107,7 @@ class Doctor:
             *[await _guarded(f"mode {mode}", self._mode(mode)) for mode in self._workspaces],
             *[await _guarded(f"limits {mode}", self._limits(mode)) for mode in self._workspaces],
             *[self._wanted(profile) for profile in self._profiles()],
-            self._network(),
+            await _guarded("network", self._network),
             self._disk(),
             await _guarded(DURABILITY, self._durability),
             _database(),
@@ -219,14 +225,21 @@ class Doctor:
         settings = self._settings
         return await durability(settings.data_dir, self._git, self._database, settings.environ)
 
-    def _network(self) -> Finding:
-        hosts = [str(rule) for rule in self._settings.egress.rules]
-        shown = ", ".join(hosts[:HOSTS_SHOWN])
-        more = f" and {len(hosts) - HOSTS_SHOWN} more hosts" if len(hosts) > HOSTS_SHOWN else ""
-        reached = f"{shown}{more}" if hosts else "nothing"
-        own = [profile.name for profile in self._settings.profiles if profile.egress is not None]
+    async def _network(self) -> Finding:
+        policy, profiles = self._settings.egress, self._settings.profiles
+        named = [*map(str, policy.rules), *([REGISTRIES] if policy.registries else [])]
+        own = [profile.name for profile in profiles if profile.egress is not None]
         besides = f"; profiles of their own egress: {', '.join(own)}" if own else ""
-        return Finding("network", Health.OK, f"agents and checks reach {reached}{besides}")
+        reached = f"agents and checks reach {_shown(named) or 'nothing'}{besides}"
+        if not policy.registries and not any(REGISTRIES in (p.egress or ()) for p in profiles):
+            return Finding("network", Health.OK, reached)
+        found = await self._registries()
+        detail = f"{reached}; {REGISTRIES} stands for {_told(found)}"
+        if not found.rules:
+            hint = "; ".join((*found.problems, _NAME))
+            return Finding("network", Health.DEGRADED, detail, hint)
+        health = Health.DEGRADED if found.problems else Health.OK
+        return Finding("network", health, f"{detail}; {_PRIVATE}", "; ".join(found.problems))
 
     def _disk(self) -> Finding:
         self._settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -238,6 +251,16 @@ class Doctor:
             hint = "free some: commandcenter gc; or move data_dir"
             return Finding("disk", Health.DEGRADED, detail, hint)
         return Finding("disk", Health.OK, detail)
+
+
+def _shown(hosts: Sequence[str]) -> str:
+    more = f" and {len(hosts) - HOSTS_SHOWN} more hosts" if len(hosts) > HOSTS_SHOWN else ""
+    return f"{', '.join(hosts[:HOSTS_SHOWN])}{more}"
+
+
+def _told(registries: Registries) -> str:
+    told = [(each.tool, [*map(str, each.rules)]) for each in registries.told if each.rules]
+    return ", ".join(f"{_shown(hosts)} (from {tool})" for tool, hosts in told) or "nothing"
 
 
 async def _guarded(name: str, look: Callable[[], Awaitable[Finding]]) -> Finding:

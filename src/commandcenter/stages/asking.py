@@ -27,7 +27,7 @@ from commandcenter.core.parking import WAITS_FOR_MODEL
 from commandcenter.core.run import Event, EventKind, Phase, State
 from commandcenter.core.workspace import Command, Workspace
 from commandcenter.gateway.meter import Facts
-from commandcenter.stages.equipment import Equipment
+from commandcenter.stages.equipment import Equipment, Reach
 from commandcenter.stages.job import Job, enter
 from commandcenter.store import facts, views
 
@@ -59,10 +59,10 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
         # The machine may not be as it was when the run was submitted.
         await equipment.database.transact(facts.add_note, job.run.id, workspace.degraded)
     agent = plugins.agent(question.profile.agent)
-    command = _command(equipment, job, agent, question)
+    reach = await equipment.reach(question.profile)
+    command = _command(equipment, job, agent, question, reach)
     key = f"{job.run.id}/{job.task.id}/{job.attempt.number}/{question.prompt.role.value}"
     before, told = equipment.gateway.usage(key), equipment.gateway.facts(key)
-    policy = equipment.egress_of(question.profile)
     journal = equipment.logs.journal(job.run.id, job.task.id, job.attempt.number, question.name)
     async with (
         _slot(equipment, job, question, begun=_has_begun(job, workspace, question)),
@@ -72,7 +72,7 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
             models=question.profile.models,
             provider=question.profile.provider,
         ),
-        equipment.proxy.socket(workspace.gateway, policy, journal),
+        equipment.proxy.socket(workspace.gateway, reach.policy, journal),
         _live(equipment, job, agent, question.prompt.role) as live,
     ):
         completed = await workspace.run(question.name, command, on_line=live.line)
@@ -90,7 +90,9 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
     )
 
 
-def _command(equipment: Equipment, job: Job, agent: Agent, question: Question) -> Command:
+def _command(
+    equipment: Equipment, job: Job, agent: Agent, question: Question, reach: Reach
+) -> Command:
     command = agent.command(question.prompt, question.profile)
     details = {
         "schema": "cc.input/1",
@@ -117,9 +119,10 @@ def _command(equipment: Equipment, job: Job, agent: Agent, question: Question) -
     return replace(
         command,
         files=files,
+        environment={**reach.variables, **command.environment},
         private=frozenset(question.profile.environment),
         programs=(*command.programs, *paths),
-        egress=equipment.egress_of(question.profile).allows,
+        egress=reach.policy.allows,
         resources=equipment.resources,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from commandcenter.core.disk import Space, shortage, waiting_words
 from commandcenter.core.egress import Policy
 from commandcenter.core.forge import Forge
 from commandcenter.core.ledger import Kind
+from commandcenter.core.registries import Registries
 from commandcenter.core.workspace import Resources, Workspaces
 from commandcenter.gateway.egress import EgressProxy
 from commandcenter.gateway.model import ModelGateway
@@ -83,6 +84,14 @@ def _recorded_refs(session: Session, upstream: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
+class Reach:
+    """What a command may reach of the network, and by which variables it asks there."""
+
+    policy: Policy
+    variables: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Equipment:
     """Everything a stage needs of the world."""
 
@@ -94,6 +103,8 @@ class Equipment:
     proxy: EgressProxy
     egress: Policy
     """What commands in a workspace may reach of the network."""
+    registries: Callable[[], Awaitable[Registries]]
+    """Asks the package managers of this machine what they are configured for."""
     forge: Callable[[str, str], Forge]
     """Returns the forge that holds the pull requests of an upstream and target branch."""
     slots: asyncio.Semaphore
@@ -119,9 +130,14 @@ class Equipment:
     changes_max: int = 100
     """How many changes are chained at most."""
 
-    def egress_of(self, profile: Profile) -> Policy:
-        """Return what the agent of this profile may reach of the network."""
-        return self.egress if profile.egress is None else self.egress.allowing(profile.egress)
+    async def reach(self, profile: Profile | None = None) -> Reach:
+        """Return what the agent of this profile, or a check, may reach of the network."""
+        own = None if profile is None else profile.egress
+        policy = self.egress if own is None else self.egress.allowing(own)
+        if not policy.registries:
+            return Reach(policy, {})
+        found = await self.registries()
+        return Reach(policy.asked(found.rules), found.variables)
 
     def shortage(self) -> str:
         """Return what a new try must wait for, in words; empty when there is room."""

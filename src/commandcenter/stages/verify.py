@@ -163,15 +163,17 @@ async def _run(
     key = job.workspace(purpose)
     await holdings.note(equipment, [holdings.workspace(job, key)])
     opened = workspaces(equipment, job).open(key, vault=vault.path, commit=commit)
+    reach = await equipment.reach()
     command = Command(
         ("/bin/sh", "-c", check.command),
+        environment=reach.variables,
         timeout_s=check.timeout_s,
-        egress=equipment.egress.allows,
+        egress=reach.policy.allows,
         resources=equipment.resources,
     )
     async with opened as workspace:
         journal = equipment.logs.journal(job.run.id, job.task.id, job.attempt.number, purpose)
-        async with equipment.proxy.socket(workspace.gateway, equipment.egress, journal):
+        async with equipment.proxy.socket(workspace.gateway, reach.policy, journal):
             completed = await workspace.run("check", command)
         if completed.ended is Ended.LOST:
             raise WorkspaceError(f"The check `{check.name}` was killed from outside.")
