@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -110,9 +111,34 @@ class CaptureRefused(CommandCenterError):  # noqa: N818 - it names an outcome, a
     """
 
 
-class ForgeError(WorldError):
-    """A forge answered with an error, or not at all; `status` is its HTTP status, if any."""
+class Refusal(StrEnum):
+    """What a forge's no means, whatever its words and status are."""
 
-    def __init__(self, message: str, *, status: int | None = None, hint: str = "") -> None:
+    TOKEN = "the token is not taken"  # noqa: S105 - it is none
+    ABSENT = "there is no such thing, or the token may not see it"
+    NOTHING_NEW = "the branch has nothing that its base lacks"
+    MOVED = "its head is another one by now"
+    UNMERGEABLE = "it conflicts, has ended, or something that the forge requires is missing"
+
+
+class ForgeError(WorldError):
+    """A forge answered with an error, or not at all.
+
+    `status` is its HTTP status, if any; `refusal` is what that means, where it is known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        hint: str = "",
+        refusal: Refusal | None = None,
+    ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.refusal = refusal
+
+    def meaning(self, refusal: Refusal) -> ForgeError:
+        """Return the same error, now that it is known what it means."""
+        return ForgeError(self.message, status=self.status, hint=self.hint, refusal=refusal)

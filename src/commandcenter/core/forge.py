@@ -99,7 +99,9 @@ class Forge(Protocol):
     """One repository on a forge. Every call is safe to repeat.
 
     Raises:
-        ForgeError: the forge refused, or did not answer.
+        ForgeError: the forge refused, or did not answer. Its `refusal` is `TOKEN` for a wrong
+            token, `ABSENT` for an unknown number or branch, `NOTHING_NEW` for a branch without a
+            change, and of a merge `MOVED` or `UNMERGEABLE`.
     """
 
     kind: str
@@ -116,13 +118,17 @@ class Forge(Protocol):
         """Publish a review, pinned to its commit, and a commit status `commandcenter/review`.
 
         Returns how it was published: `approve`, `request_changes`, or `comment` when it is one's
-        own proposal, where forges refuse the other two.
+        own proposal, where forges refuse the other two, and on forges that cannot ask for changes.
+        The status says in any case whether it was approved.
         """
 
     async def set_status(
         self, commit: str, *, context: str, state: StatusState, description: str
     ) -> None:
-        """Set a commit status. Descriptions are cut to 140 characters."""
+        """Set a commit status. Descriptions are cut to 140 characters.
+
+        Where a forge has no `error`, it is shown as a failure.
+        """
 
     async def comment(self, number: int, body: str) -> None:
         """Add a comment."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar, assert_never
+from typing import assert_never
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from commandcenter.core.diff import diff_lines
-from commandcenter.core.errors import ForgeError
+from commandcenter.core.errors import ForgeError, Refusal
 from commandcenter.core.forge import (
     Decision,
     Issue,
@@ -22,23 +20,27 @@ from commandcenter.core.forge import (
     Review,
     StatusState,
 )
-from commandcenter.forges.rest import Json, Pause, RestApi
+from commandcenter.forges.dialect import (
+    DESCRIPTION_CHARACTERS_MAX,
+    MERGEABLE_WAITS_S,
+    REVIEW_CONTEXT,
+    Placed,
+    check_can_merge,
+    cut,
+    described,
+    has_lines,
+    line_text,
+    mark,
+    placed,
+    review_text,
+    sendable,
+)
+from commandcenter.forges.rest import Json, Pause, RestApi, parsed
 
 API_URL = "https://api.github.com"
-REVIEW_CONTEXT = "commandcenter/review"
-TEXT_CHARACTERS_MAX = 65_536
 TITLE_CHARACTERS_MAX = 256
-DESCRIPTION_CHARACTERS_MAX = 140
 _API_VERSION = "2022-11-28"
-_MERGEABLE_WAITS_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _REVIEW_TRIES_MAX = 3
-_CUT = "\n\n*(The rest was cut: too long for the forge.)*"
-
-_VERBS = {
-    Decision.APPROVE: "Approved",
-    Decision.REVISE: "Changes requested",
-    Decision.REJECT: "Rejected",
-}
 
 
 class GitHub:
@@ -89,7 +91,7 @@ class GitHub:
             except ForgeError as error:
                 # Somebody was faster, or our first request got through and its answer did not.
                 if error.status != 422 or "already exists" not in error.message:
-                    raise
+                    raise _understood(error) from error
                 found = await self._open_pull(head_branch, base_branch)
                 if found is None:
                     raise
@@ -109,7 +111,7 @@ class GitHub:
             review.commit,
             context=REVIEW_CONTEXT,
             state=StatusState.SUCCESS if good else StatusState.FAILURE,
-            description=_described(review),
+            description=described(review),
         )
         return published
 
@@ -139,17 +141,18 @@ class GitHub:
         pull = await self._settled(number)
         if landed := _landed(pull, head):
             return landed
-        _check_can_merge(pull, head)
+        check_can_merge(_proposal(pull), head, mergeable=pull.mergeable)
         try:
             answer = await self._api.send(
                 "PUT", f"{self._path}/pulls/{number}/merge", {"sha": head, "merge_method": "merge"}
             )
             return str(answer["sha"])
-        except ForgeError:
+        except ForgeError as error:
             # An answer that got lost, or somebody who was faster: what counts is what is so now.
             if landed := _landed(await self._pull_now(number), head):
                 return landed
-            raise
+            meaning = _MERGE_REFUSALS.get(error.status or 0)
+            raise error.meaning(meaning) if meaning else error from error
 
     async def close(self, number: int) -> None:
         """Close it unmerged; closing what is closed or merged is fine."""
@@ -180,7 +183,7 @@ class GitHub:
     async def _settled(self, number: int) -> _Pull:
         """Return it once the forge has worked out whether it merges, or after a bounded wait."""
         pull = await self._pull_now(number)
-        for wait_s in _MERGEABLE_WAITS_S:
+        for wait_s in MERGEABLE_WAITS_S:
             if pull.mergeable is not None or pull.state != "open":
                 break
             await self._pause(wait_s)
@@ -221,10 +224,10 @@ class GitHub:
 
     async def _published(self, number: int, review: Review) -> str | None:
         """Return how this very review was published before, if it was."""
-        mark = _mark(review)
+        this = mark(review)
         async for entry in self._api.pages(f"{self._path}/pulls/{number}/reviews"):
             known = _remark(entry)
-            if known.commit_id == review.commit and mark in (known.body or ""):
+            if known.commit_id == review.commit and this in (known.body or ""):
                 return _PUBLISHED.get(known.state or "", "comment")
         return None
 
@@ -244,45 +247,27 @@ class GitHub:
                     event = "COMMENT"
                 elif placed.on_lines:
                     # The forge sees the diff differently than we do: no word is lost over that.
-                    placed = _Placed((), review.issues)
+                    placed = Placed((), review.issues)
                 else:
                     raise
         raise AssertionError("each refusal changes what is sent, and there are two to change")
 
-    async def _send_review(self, number: int, review: Review, event: str, placed: _Placed) -> None:
+    async def _send_review(self, number: int, review: Review, event: str, placed: Placed) -> None:
         body = {
             "commit_id": review.commit,
             "event": event,
-            "body": _review_text(review, placed.in_summary),
+            "body": review_text(review, placed.in_summary),
             "comments": [_line_comment(issue) for issue in placed.on_lines],
         }
         await self._api.send("POST", f"{self._path}/pulls/{number}/reviews", body)
 
-    async def _placed(self, pull: _Pull, review: Review) -> _Placed:
-        """Put issues on their lines where the diff shows them, the others into the summary."""
-        about_lines = [issue for issue in review.issues if issue.file and issue.line > 0]
+    async def _placed(self, pull: _Pull, review: Review) -> Placed:
         # The list of files is that of the head: it says nothing about an older commit.
-        if not about_lines or pull.head.sha != review.commit:
-            return _Placed((), review.issues)
+        if not has_lines(review) or pull.head.sha != review.commit:
+            return Placed((), review.issues)
         pages = self._api.pages(f"{self._path}/pulls/{pull.number}/files")
         files = [_file(entry) async for entry in pages]
-        shown = {file.filename: diff_lines(file.patch or "").new for file in files}
-        fits = [issue for issue in about_lines if issue.line in shown.get(issue.file, ())]
-        rest = tuple(issue for issue in review.issues if issue not in fits)
-        return _Placed(tuple(fits), rest)
-
-
-def cut(text: str, characters_max: int = TEXT_CHARACTERS_MAX) -> str:
-    """Return the text as it can be sent, cut with a note when it is too long for GitHub."""
-    text = sendable(text)
-    if len(text) <= characters_max:
-        return text
-    return text[: characters_max - len(_CUT)] + _CUT
-
-
-def sendable(text: str) -> str:
-    """Return the text without what no forge takes: NUL, and bytes that were not UTF-8."""
-    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+        return placed(review, {each.filename: diff_lines(each.patch or "").new for each in files})
 
 
 class _User(BaseModel):
@@ -331,39 +316,33 @@ class _File(BaseModel):
     patch: str | None = None
 
 
-@dataclass(frozen=True)
-class _Placed:
-    on_lines: tuple[Issue, ...]
-    in_summary: tuple[Issue, ...]
-
-
-T = TypeVar("T", bound=BaseModel)
+_MERGE_REFUSALS = {405: Refusal.UNMERGEABLE, 409: Refusal.MOVED}
 _PUBLISHED = {"APPROVED": "approve", "CHANGES_REQUESTED": "request_changes"}
 
 
+def _understood(error: ForgeError) -> ForgeError:
+    """Return what a refusal to open a pull request means."""
+    if error.status == 422 and "No commits between" in error.message:
+        return error.meaning(Refusal.NOTHING_NEW)
+    if error.status == 422 and ("head invalid" in error.message or "base invalid" in error.message):
+        return error.meaning(Refusal.ABSENT)
+    return error
+
+
 def _pull(answer: Json) -> _Pull:
-    return _parsed(_Pull, answer)
+    return parsed(_Pull, answer)
 
 
 def _user(answer: Json) -> _User:
-    return _parsed(_User, answer)
+    return parsed(_User, answer)
 
 
 def _remark(answer: Json) -> _Remark:
-    return _parsed(_Remark, answer)
+    return parsed(_Remark, answer)
 
 
 def _file(answer: Json) -> _File:
-    return _parsed(_File, answer)
-
-
-def _parsed(model: type[T], answer: Json) -> T:
-    try:
-        return model.model_validate(answer)
-    except ValidationError as error:
-        raise ForgeError(
-            f"The forge answered with something else than expected: {error}"
-        ) from error
+    return parsed(_File, answer)
 
 
 def _proposal(pull: _Pull) -> Proposal:
@@ -393,23 +372,6 @@ def _landed(pull: _Pull, head: str) -> str | None:
     return pull.merge_commit_sha
 
 
-def _check_can_merge(pull: _Pull, head: str) -> None:
-    if pull.state != "open":
-        raise ForgeError(f"Pull request #{pull.number} is closed.", status=405)
-    if pull.head.sha != head:
-        raise ForgeError(
-            f"Pull request #{pull.number} is at {pull.head.sha[:12]}, not at {head[:12]}.",
-            status=409,
-            hint="It was pushed to after the review: review it again.",
-        )
-    if pull.mergeable is False:
-        raise ForgeError(
-            f"Pull request #{pull.number} conflicts with {pull.base.ref}.",
-            status=405,
-            hint=f"Rebase {pull.head.ref} onto {pull.base.ref}.",
-        )
-
-
 def _event(decision: Decision, *, own: bool) -> str:
     if own:
         return "COMMENT"
@@ -422,43 +384,6 @@ def _event(decision: Decision, *, own: bool) -> str:
             assert_never(decision)
 
 
-def _mark(review: Review) -> str:
-    """Return an invisible mark that tells this very review from any other."""
-    digest = hashlib.sha256(repr(review).encode(errors="surrogatepass")).hexdigest()[:16]
-    return f"<!-- commandcenter:review:{digest} -->"
-
-
-def _review_text(review: Review, issues: Sequence[Issue]) -> str:
-    """Return the body: it names the verdict, for the event may only be a comment."""
-    by = f" by {review.reviewer}" if review.reviewer else ""
-    parts = [f"**{_VERBS[review.decision]}**{by} at {review.commit}", review.summary]
-    if issues:
-        parts.append("\n".join(_bullet(issue) for issue in issues))
-    mark = f"\n\n{_mark(review)}"
-    text = "\n\n".join(part for part in parts if part)
-    return cut(text, TEXT_CHARACTERS_MAX - len(mark)) + mark
-
-
-def _bullet(issue: Issue) -> str:
-    line = f":{issue.line}" if issue.line else ""
-    where = f" `{issue.file}{line}`" if issue.file else ""
-    return f"- {_weight(issue)}{where}: {_said(issue)}".replace("\n", "\n  ")
-
-
 def _line_comment(issue: Issue) -> dict[str, str | int]:
-    body = cut(f"{_weight(issue)}: {_said(issue)}")
-    return {"path": sendable(issue.file), "line": issue.line, "side": "RIGHT", "body": body}
-
-
-def _weight(issue: Issue) -> str:
-    return f"**{issue.severity.value}**" + ("" if issue.must_fix else " (optional)")
-
-
-def _said(issue: Issue) -> str:
-    return issue.problem + (f"\n\nSuggestion: {issue.suggestion}" if issue.suggestion else "")
-
-
-def _described(review: Review) -> str:
-    first_line = review.summary.strip().partition("\n")[0]
-    verdict = _VERBS[review.decision]
-    return f"{verdict}: {first_line}" if first_line else verdict
+    path = sendable(issue.file)
+    return {"path": path, "line": issue.line, "side": "RIGHT", "body": line_text(issue)}

@@ -7,13 +7,15 @@ import contextlib
 import ipaddress
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import BaseModel, ValidationError
 
-from commandcenter.core.errors import ForgeError
+from commandcenter.core.errors import ForgeError, Refusal
 
 TRIES_MAX = 4
 WAIT_MAX_S = 60.0
@@ -22,9 +24,22 @@ _PAGES_MAX = 1000
 _TIMEOUT_S = 30.0
 _REPEATABLE = {"GET", "PATCH", "DELETE"}
 _LIMITED_WITHOUT_TIME_S = 30.0
+_KNOWN_MAX = 500
 
 Json = Any  # Any: JSON as the forge sent it; the caller parses it at once
 Pause = Callable[[float], Awaitable[None]]
+T = TypeVar("T", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class PageSize:
+    """How a forge is asked for long pages."""
+
+    parameter: str = "per_page"
+    entries: int = 100
+
+
+_BY_HUNDRED = PageSize()
 
 
 class RestApi:
@@ -37,8 +52,11 @@ class RestApi:
         *,
         client: httpx.AsyncClient | None = None,
         pause: Pause = asyncio.sleep,
+        page_size: PageSize = _BY_HUNDRED,
     ) -> None:
         """A `client` that is given is only borrowed; `pause` is how to wait."""
+        self._page_size = page_size
+        self._known: dict[str, httpx.Response] = {}
         self._url = url.rstrip("/")
         self._headers = dict(headers)
         self._owned = client is None
@@ -47,12 +65,20 @@ class RestApi:
         self._writing = asyncio.Lock()
 
     async def get(self, path: str, params: Mapping[str, str] | None = None) -> Json:
-        """Return what the forge has under a path.
+        """Return what the forge has under a path, asked only for what is new since the last time.
 
         Raises:
             ForgeError: it refused, or did not answer.
         """
         return _json(await self._call("GET", f"{self._url}{path}", params=params))
+
+    async def text(self, path: str) -> str:
+        """Return what the forge has under a path that is no JSON.
+
+        Raises:
+            ForgeError: it refused, or did not answer.
+        """
+        return (await self._call("GET", f"{self._url}{path}")).text
 
     async def pages(
         self, path: str, params: Mapping[str, str] | None = None
@@ -62,15 +88,24 @@ class RestApi:
         Raises:
             ForgeError: it refused, did not answer, or the list does not end.
         """
-        url, asked = f"{self._url}{path}", {**(params or {}), "per_page": "100"}
-        for _ in range(_PAGES_MAX):
+        size = self._page_size
+        here = f"{self._url}{path}"
+        first = {**(params or {}), size.parameter: str(size.entries)}
+        url, asked, seen = here, first, 0
+        for number in range(1, _PAGES_MAX + 1):
             response = await self._call("GET", url, params=asked)
-            for entry in _json(response):
+            entries = _json(response) or []
+            for entry in entries:
                 yield entry
-            following = response.links.get("next", {}).get("url")
+            seen += len(entries)
+            if _is_counted(response):
+                following = _next_number(response, number, seen, len(entries))
+                url, asked = here, {**first, "page": following}
+            else:
+                following = response.links.get("next", {}).get("url", "")
+                url, asked = self._same_place(following) if following else "", {}
             if not following:
                 return
-            url, asked = self._same_place(following), {}
         raise ForgeError(f"The list {path} has more than {_PAGES_MAX} pages.")
 
     async def send(self, method: str, path: str, body: Json = None) -> Json:
@@ -95,6 +130,9 @@ class RestApi:
         params: Mapping[str, str] | None = None,
         body: Json = None,
     ) -> httpx.Response:
+        key = str(httpx.URL(url, params=params)) if params else url
+        known = self._known.get(key) if method == "GET" else None
+        headers = {**self._headers, "If-None-Match": known.headers["etag"]} if known else {}
         for attempt in range(1, TRIES_MAX + 1):
             last = attempt == TRIES_MAX
             back_off_s = 0.5 * 2 ** (attempt - 1)
@@ -104,7 +142,7 @@ class RestApi:
                     url,
                     params=params or None,
                     json=body,
-                    headers=self._headers,
+                    headers=headers or self._headers,
                     follow_redirects=True,
                 )
             except httpx.HTTPError as error:
@@ -112,7 +150,10 @@ class RestApi:
                     raise _silence(method, url, error) from error
                 await self._pause(back_off_s)
                 continue
+            if known is not None and response.status_code == 304:
+                return known
             if response.is_success:
+                self._remember(method, key, response)
                 return response
             wait_s = _limited_s(response)
             if wait_s is None and response.status_code >= 500 and method in _REPEATABLE:
@@ -121,6 +162,13 @@ class RestApi:
                 raise _refusal(method, url, response)
             await self._pause(wait_s)
         raise AssertionError("the last attempt returns or raises")
+
+    def _remember(self, method: str, key: str, response: httpx.Response) -> None:
+        """Keep an answer that the forge can be asked about; asking costs it and us less."""
+        if method == "GET" and "etag" in response.headers:
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            self._known[key] = response
 
     def _same_place(self, url: str) -> str:
         """Return the address of the next page; the token goes to no other host than ours."""
@@ -174,6 +222,37 @@ def _now_s(response: httpx.Response) -> float:
     return time.time()
 
 
+def _is_counted(response: httpx.Response) -> bool:
+    """Say whether the forge numbers its pages or counts the entries: sturdier than its links.
+
+    A link names the address by which the forge knows itself, which need not be the one we use.
+    """
+    return "x-next-page" in response.headers or "x-total-count" in response.headers
+
+
+def _next_number(response: httpx.Response, number: int, seen: int, here: int) -> str:
+    """Return the number of the next page, or nothing when this was the last."""
+    named = response.headers.get("x-next-page")
+    if named is not None:
+        return str(named)
+    total = response.headers["x-total-count"]
+    return str(number + 1) if here and total.isdigit() and seen < int(total) else ""
+
+
+def parsed(model: type[T], answer: Json) -> T:
+    """Return what the forge sent as what it must be.
+
+    Raises:
+        ForgeError: it is something else.
+    """
+    try:
+        return model.model_validate(answer)
+    except ValidationError as error:
+        raise ForgeError(
+            f"The forge answered with something else than expected: {error}"
+        ) from error
+
+
 def _json(response: httpx.Response) -> Json:
     if response.status_code == 204 or not response.content:
         return None
@@ -202,11 +281,11 @@ def _refusal(method: str, url: str, response: httpx.Response) -> ForgeError:
         hint = f"The rate limit of this token ends in {limited:.0f} seconds."
     else:
         hint = _HINTS.get(status, "")
-    return ForgeError(
-        f"{_shown(method, url)} answered {status}: {_words(response)}", status=status, hint=hint
-    )
+    words = f"{_shown(method, url)} answered {status}: {_words(response)}"
+    return ForgeError(words, status=status, hint=hint, refusal=_MEANINGS.get(status))
 
 
+_MEANINGS = {401: Refusal.TOKEN, 404: Refusal.ABSENT}
 _HINTS = {
     401: "The token is wrong or has expired.",
     403: "The token may not do this: it needs contents, pull requests and commit statuses.",
@@ -224,7 +303,9 @@ def _words(response: httpx.Response) -> str:
         return str(answer)[:200]
     errors = answer.get("errors")
     details = [_detail(error) for error in errors] if isinstance(errors, list) else []
-    return "; ".join([str(answer.get("message", "")), *details])[:1000]
+    said = answer.get("message") or answer.get("error") or ""
+    said = "; ".join(map(str, said)) if isinstance(said, list) else str(said)
+    return "; ".join([said, *details])[:1000]
 
 
 def _detail(error: Json) -> str:
