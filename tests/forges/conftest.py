@@ -2,21 +2,26 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from commandcenter.forges.gitea import Gitea
 from commandcenter.forges.github import GitHub
 from commandcenter.hub import HubRepository, create_hub
+from commandcenter.hub.history import open_history
 from commandcenter.store.database import migrate, open_engine, prepare_sqlite, sqlite_url
 from commandcenter.store.hub import HubStore
 from commandcenter.system.git import Git
 from commandcenter.testing.forges import BareGround, make_bare, served
+from commandcenter.testing.gitea_server import GiteaGround, GiteaPulls, GiteaServer
 from commandcenter.testing.github_contract import Checked, Contract
 
-TOKENS = {"token-of-the-author": "author", "token-of-the-reviewer": "reviewer"}
+AUTHOR, REVIEWER, STRANGER = "token-of-the-author", "token-of-the-reviewer", "no-token-of-ours"
+TOKENS = {AUTHOR: "author", REVIEWER: "reviewer"}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +57,7 @@ async def ground(
     ):
         author, reviewer, stranger = (
             GitHub(url, "acme", "project", token, client=shared)
-            for token in (*TOKENS, "no-token-of-ours")
+            for token in (AUTHOR, REVIEWER, STRANGER)
         )
         client = httpx.AsyncClient(
             base_url=f"{url}/repos/acme/project/",
@@ -64,3 +69,48 @@ async def ground(
             yield BareGround(author, reviewer, stranger, repository.git_dir, client, git)
     engine.dispose()
     assert checked is None or checked.findings == []
+
+
+def now_ms() -> int:
+    return time.time_ns() // 10**6
+
+
+async def no_pause(_seconds: float) -> None:
+    """Wait for the forge without waiting: the stand-ins need no time, only to be asked again."""
+    await asyncio.sleep(0)
+
+
+@pytest.fixture
+def kept(tmp_path: Path, template: Path) -> Iterator[tuple[HubRepository, HubStore]]:
+    """A repository with the records of its pull requests, for a stand-in of a forge."""
+    folder = tmp_path / "forge"
+    shutil.copytree(template, folder)
+    engine = open_engine(sqlite_url(folder / "hub.db"))
+    yield HubRepository("acme", "project", folder / "project.git"), HubStore(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def gitea(kept: tuple[HubRepository, HubStore]) -> GiteaServer:
+    repository, records = kept
+    return GiteaServer(GiteaPulls(open_history(repository, Git()), records, now_ms), TOKENS)
+
+
+@pytest.fixture
+async def gitea_ground(gitea: GiteaServer) -> AsyncIterator[GiteaGround]:
+    async with (
+        served(gitea.application()) as url,
+        httpx.AsyncClient(trust_env=False, verify=False) as shared,
+        httpx.AsyncClient(
+            base_url=f"{url}/api/v1/repos/acme/project/",
+            headers={"Authorization": f"token {AUTHOR}"},
+            trust_env=False,
+            verify=False,
+        ) as client,
+    ):
+        author, reviewer, stranger = (
+            Gitea(f"{url}/api/v1", "acme", "project", token, client=shared, pause=no_pause)
+            for token in (AUTHOR, REVIEWER, STRANGER)
+        )
+        git_dir = gitea.pulls.repository.git_dir
+        yield GiteaGround(author, reviewer, stranger, git_dir, client, Git())

@@ -108,15 +108,15 @@ class Ground(Protocol):
 
 
 @dataclass(frozen=True)
-class BareGround:
-    """A ground on a bare repository on this disk, seen through GitHub's REST dialect."""
+class GitGround:
+    """The half of a ground that is git: a bare repository on this disk."""
 
     forge: Forge
     reviewer: Forge
     stranger: Forge
     git_dir: Path
     client: httpx.AsyncClient
-    """Calls the API of the repository: its base URL ends in `/repos/OWNER/NAME/`."""
+    """Calls the API of the repository: its base URL is that of the repository, with a slash."""
     git: Git
 
     async def commit(
@@ -153,33 +153,8 @@ class BareGround:
         args = ("merge-base", "--is-ancestor", commit, f"refs/heads/{branch}")
         return (await self.git.run(*args, git_dir=self.git_dir, check=False)).exit_code == 0
 
-    async def reviews(self, number: int) -> list[SeenReview]:
-        """Return the reviews, oldest first."""
-        return [
-            SeenReview(each["user"]["login"], each["state"], each["commit_id"], each["body"])
-            for each in await self._list(f"pulls/{number}/reviews")
-        ]
-
-    async def line_comments(self, number: int) -> list[SeenLineComment]:
-        """Return the line comments, oldest first."""
-        return [
-            SeenLineComment(each["path"], each["line"], each["body"])
-            for each in await self._list(f"pulls/{number}/comments")
-        ]
-
-    async def comments(self, number: int) -> list[str]:
-        """Return the conversation, oldest first."""
-        return [each["body"] for each in await self._list(f"issues/{number}/comments")]
-
-    async def statuses(self, commit: str) -> dict[str, SeenStatus]:
-        """Return the newest status of each context."""
-        answer = await self.client.get(f"commits/{commit}/status")
-        return {
-            each["context"]: SeenStatus(each["state"], each["description"] or "")
-            for each in answer.raise_for_status().json()["statuses"]
-        }
-
-    async def _list(self, path: str) -> list[dict[str, Any]]:  # Any: JSON
+    async def listed(self, path: str) -> list[dict[str, Any]]:  # Any: JSON
+        """Return what the forge lists under a path of the repository."""
         answer = await self.client.get(path, params={"per_page": "100"})
         listed: list[dict[str, Any]] = answer.raise_for_status().json()
         return listed
@@ -192,6 +167,37 @@ class BareGround:
         }
         done = await self.git.run(*args, git_dir=self.git_dir, environment=environment)
         return done.text
+
+
+@dataclass(frozen=True)
+class BareGround(GitGround):
+    """A ground that is seen through GitHub's REST dialect."""
+
+    async def reviews(self, number: int) -> list[SeenReview]:
+        """Return the reviews, oldest first."""
+        return [
+            SeenReview(each["user"]["login"], each["state"], each["commit_id"], each["body"])
+            for each in await self.listed(f"pulls/{number}/reviews")
+        ]
+
+    async def line_comments(self, number: int) -> list[SeenLineComment]:
+        """Return the line comments, oldest first."""
+        return [
+            SeenLineComment(each["path"], each["line"], each["body"])
+            for each in await self.listed(f"pulls/{number}/comments")
+        ]
+
+    async def comments(self, number: int) -> list[str]:
+        """Return the conversation, oldest first."""
+        return [each["body"] for each in await self.listed(f"issues/{number}/comments")]
+
+    async def statuses(self, commit: str) -> dict[str, SeenStatus]:
+        """Return the newest status of each context."""
+        answer = await self.client.get(f"commits/{commit}/status")
+        return {
+            each["context"]: SeenStatus(each["state"], each["description"] or "")
+            for each in answer.raise_for_status().json()["statuses"]
+        }
 
 
 async def make_bare(git: Git, git_dir: Path) -> str:
@@ -273,6 +279,9 @@ class _Server(uvicorn.Server):
 
 class ForgeSuite:
     """What any forge adapter must do. See `Ground` for what the fixture gives."""
+
+    page_entries = 100
+    """Entries of the longest page that the forge gives."""
 
     async def test_a_proposal_carries_all_it_was_given(self, ground: Ground) -> None:
         head = await ground.commit("task-1", {"a.txt": "a\n"}, onto="main")
@@ -661,7 +670,7 @@ class ForgeSuite:
         assert (now.state, now.head) == (ProposalState.MERGED, head)
 
     async def test_a_list_longer_than_a_page_is_complete(self, ground: Ground) -> None:
-        count = 101
+        count = self.page_entries + 1
         await ground.commit("task", {"a.txt": "a\n"}, onto="main")
         numbers = []
         for _ in range(count):
