@@ -11,6 +11,7 @@ import pytest
 
 from commandcenter.forges.gitea import Gitea
 from commandcenter.forges.github import GitHub
+from commandcenter.forges.gitlab import GitLab
 from commandcenter.hub import HubRepository, create_hub
 from commandcenter.hub.history import open_history
 from commandcenter.store.database import migrate, open_engine, prepare_sqlite, sqlite_url
@@ -19,6 +20,7 @@ from commandcenter.system.git import Git
 from commandcenter.testing.forges import BareGround, make_bare, served
 from commandcenter.testing.gitea_server import GiteaGround, GiteaPulls, GiteaServer
 from commandcenter.testing.github_contract import Checked, Contract
+from commandcenter.testing.gitlab_server import GitLabGround, GitLabPulls, GitLabServer
 
 AUTHOR, REVIEWER, STRANGER = "token-of-the-author", "token-of-the-reviewer", "no-token-of-ours"
 TOKENS = {AUTHOR: "author", REVIEWER: "reviewer"}
@@ -114,3 +116,29 @@ async def gitea_ground(gitea: GiteaServer) -> AsyncIterator[GiteaGround]:
         )
         git_dir = gitea.pulls.repository.git_dir
         yield GiteaGround(author, reviewer, stranger, git_dir, client, Git())
+
+
+@pytest.fixture
+def gitlab(kept: tuple[HubRepository, HubStore]) -> GitLabServer:
+    repository, records = kept
+    return GitLabServer(GitLabPulls(open_history(repository, Git()), records, now_ms), TOKENS)
+
+
+@pytest.fixture
+async def gitlab_ground(gitlab: GitLabServer) -> AsyncIterator[GitLabGround]:
+    async with (
+        served(gitlab.application()) as url,
+        httpx.AsyncClient(trust_env=False, verify=False) as shared,
+        httpx.AsyncClient(
+            base_url=f"{url}/api/v4/projects/acme%2Fproject/",
+            headers={"Authorization": f"Bearer {AUTHOR}"},
+            trust_env=False,
+            verify=False,
+        ) as client,
+    ):
+        author, reviewer, stranger = (
+            GitLab(f"{url}/api/v4", "acme", "project", token, client=shared, pause=no_pause)
+            for token in (AUTHOR, REVIEWER, STRANGER)
+        )
+        git_dir = gitlab.pulls.repository.git_dir
+        yield GitLabGround(author, reviewer, stranger, git_dir, client, Git())

@@ -153,9 +153,9 @@ class GitGround:
         args = ("merge-base", "--is-ancestor", commit, f"refs/heads/{branch}")
         return (await self.git.run(*args, git_dir=self.git_dir, check=False)).exit_code == 0
 
-    async def listed(self, path: str) -> list[dict[str, Any]]:  # Any: JSON
+    async def listed(self, path: str, **asked: str) -> list[dict[str, Any]]:  # Any: JSON
         """Return what the forge lists under a path of the repository."""
-        answer = await self.client.get(path, params={"per_page": "100"})
+        answer = await self.client.get(path, params={"per_page": "100", **asked})
         listed: list[dict[str, Any]] = answer.raise_for_status().json()
         return listed
 

@@ -1,0 +1,509 @@
+"""GitLab: merge requests, notes and approvals as our `Forge`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel
+
+from commandcenter.core.diff import DiffLines, diff_lines
+from commandcenter.core.errors import ForgeError, Refusal
+from commandcenter.core.forge import (
+    Decision,
+    Issue,
+    Proposal,
+    ProposalState,
+    Review,
+    StatusState,
+)
+from commandcenter.forges.dialect import (
+    DESCRIPTION_CHARACTERS_MAX,
+    MERGEABLE_WAITS_S,
+    REVIEW_CONTEXT,
+    check_can_merge,
+    cut,
+    described,
+    has_lines,
+    line_text,
+    mark,
+    placed,
+    review_text,
+    sendable,
+)
+from commandcenter.forges.rest import Json, Pause, RestApi, parsed
+
+API_URL = "https://gitlab.com/api/v4"
+TITLE_CHARACTERS_MAX = 255
+_COMMAND = re.compile(r"^(\s*)/(?=\w)", re.MULTILINE)
+_STATES = {
+    StatusState.PENDING: "pending",
+    StatusState.SUCCESS: "success",
+    StatusState.FAILURE: "failed",
+    StatusState.ERROR: "failed",
+}
+_UNDECIDED = {"unchecked", "checking", "preparing", "approvals_syncing", "cannot_be_merged_recheck"}
+_CONFLICTS = {"conflict", "cannot_be_merged"}
+_MERGE_REFUSALS = {
+    # 401 is what who may not merge is told: the token itself is fine.
+    **dict.fromkeys((401, 405, 406, 422), Refusal.UNMERGEABLE),
+    409: Refusal.MOVED,
+}
+
+
+class GitLab:
+    """One project on GitLab. Implements `core.forge.Forge`."""
+
+    kind = "gitlab"
+
+    def __init__(
+        self,
+        api_url: str,
+        owner: str,
+        repository: str,
+        token: str,
+        *,
+        client: httpx.AsyncClient | None = None,
+        user_agent: str = "commandcenter",
+        pause: Pause = asyncio.sleep,
+    ) -> None:
+        """`api_url` ends in `/api/v4`; `owner` may be a group in a group.
+
+        A `client` that is given is only borrowed; `pause` is how to wait between tries.
+        """
+        headers = {
+            "Accept": "application/json",
+            "Authorization": f"Bearer {token.strip()}",
+            "User-Agent": user_agent,
+        }
+        self._api = RestApi(api_url, headers, client=client, pause=pause)
+        self._pause = pause
+        self._path = f"/projects/{quote(f'{owner}/{repository}', safe='')}"
+        self._username: str | None = None
+
+    async def propose(
+        self, *, head_branch: str, base_branch: str, title: str, body: str
+    ) -> Proposal:
+        """Open a merge request for this branch, or update the open one that it already has."""
+        wanted = {
+            "title": sendable(title)[:TITLE_CHARACTERS_MAX],
+            "description": inert(cut(body)),
+            "target_branch": base_branch,
+        }
+        found = await self._open_request(head_branch, base_branch)
+        if found is None:
+            await self._check_news(head_branch, base_branch)
+            try:
+                made = await self._api.send(
+                    "POST", f"{self._path}/merge_requests", {**wanted, "source_branch": head_branch}
+                )
+                return _proposal(await self._prepared(_request(made)))
+            except ForgeError as error:
+                # Somebody was faster, or our first request got through and its answer did not.
+                if error.status != 409:
+                    raise
+                found = await self._open_request(head_branch, base_branch)
+                if found is None:
+                    raise
+        return _proposal(await self._prepared(await self._updated(found, wanted)))
+
+    async def proposal(self, number: int) -> Proposal:
+        """Return what the forge says of it now."""
+        return _proposal(await self._prepared(await self._request_now(number)))
+
+    async def review(self, number: int, review: Review) -> str:
+        """Publish a review as notes, an approval if it is one, and a commit status.
+
+        GitLab cannot be asked by its API to request changes: the note and the status say it.
+        """
+        request = await self._prepared(await self._request_now(number))
+        await self._publish(request, review)
+        published = await self._approve(request, review)
+        good = review.decision is Decision.APPROVE
+        await self.set_status(
+            review.commit,
+            context=REVIEW_CONTEXT,
+            state=StatusState.SUCCESS if good else StatusState.FAILURE,
+            description=described(review),
+        )
+        return published
+
+    async def set_status(
+        self, commit: str, *, context: str, state: StatusState, description: str
+    ) -> None:
+        """Set a commit status. Descriptions are cut to 140 characters."""
+        body = {
+            "state": _STATES[state],
+            "name": context,
+            "description": sendable(description)[:DESCRIPTION_CHARACTERS_MAX],
+        }
+        try:
+            await self._api.send("POST", f"{self._path}/statuses/{commit}", body)
+        except ForgeError as error:
+            # It refuses to make pending what is pending.
+            if error.status != 400 or await self._status(commit, context) != _STATES[state]:
+                raise
+
+    async def comment(self, number: int, body: str) -> None:
+        """Add a comment, unless it is what we said last."""
+        text = inert(cut(body))
+        ours = [note for note in await self._our_notes(number) if not note.on_line]
+        if not ours or ours[-1].body != text:
+            await self._note(number, text)
+
+    async def merge(self, number: int, *, head: str) -> str:
+        """Let the forge merge it if its head is still `head`; return the merge commit."""
+        request = await self._settled(number)
+        if landed := _landed(request, head):
+            return landed
+        check_can_merge(_proposal(request), head, mergeable=request.mergeable)
+        refused = await self._merge(request, head)
+        # Also after a refusal: an answer may have got lost, or somebody was faster.
+        for wait_s in (0.0, *MERGEABLE_WAITS_S):
+            request = await self._request_now(number)
+            if landed := _landed(request, head):
+                return landed
+            if refused is not None:
+                raise refused
+            await self._pause(wait_s)
+        raise ForgeError(f"Merge request !{number} does not show that it was merged yet.")
+
+    async def close(self, number: int) -> None:
+        """Close it unmerged; closing what is closed or merged is fine."""
+        if _state(await self._request_now(number)) is ProposalState.OPEN:
+            await self._api.send(
+                "PUT", f"{self._path}/merge_requests/{number}", {"state_event": "close"}
+            )
+
+    async def delete_branch(self, branch: str) -> None:
+        """Delete a branch; one that is gone is fine."""
+        try:
+            await self._api.send(
+                "DELETE", f"{self._path}/repository/branches/{quote(branch, safe='')}"
+            )
+        except ForgeError as error:
+            if error.refusal is not Refusal.ABSENT:
+                raise
+
+    async def proposals(self, *, head_branch: str | None = None) -> Sequence[Proposal]:
+        """Return all merge requests, open and ended, newest first; or those of one branch."""
+        requests = await self._requests("all", head_branch)
+        newest_first = sorted(requests, key=lambda request: request.iid, reverse=True)
+        return [_proposal(await self._prepared(request)) for request in newest_first]
+
+    async def aclose(self) -> None:
+        """Release connections."""
+        await self._api.aclose()
+
+    async def _request_now(self, number: int) -> _Request:
+        return _request(await self._api.get(f"{self._path}/merge_requests/{number}"))
+
+    async def _prepared(self, request: _Request) -> _Request:
+        """Return it once the forge has found its head: a new one has none for a moment."""
+        for wait_s in MERGEABLE_WAITS_S:
+            if request.sha:
+                return request
+            await self._pause(wait_s)
+            request = await self._request_now(request.iid)
+        if not request.sha:
+            raise ForgeError(f"Merge request !{request.iid} does not show its head yet.")
+        return request
+
+    async def _settled(self, number: int) -> _Request:
+        """Return it once the forge has worked out whether it merges, or after a bounded wait."""
+        request = await self._prepared(await self._request_now(number))
+        for wait_s in MERGEABLE_WAITS_S:
+            if request.mergeable is not None or request.state != "opened":
+                break
+            await self._pause(wait_s)
+            request = await self._request_now(number)
+        return request
+
+    async def _merge(self, request: _Request, head: str) -> ForgeError | None:
+        order = {"sha": head, "should_remove_source_branch": False}
+        path = f"{self._path}/merge_requests/{request.iid}/merge"
+        try:
+            await self._api.send("PUT", path, order)
+        except ForgeError as error:
+            meaning = _MERGE_REFUSALS.get(error.status or 0)
+            if meaning is None:
+                return error
+            said = f"{error.message} (it is `{request.merge_state}`)"
+            return ForgeError(said, status=error.status, refusal=meaning)
+        return None
+
+    async def _check_news(self, head_branch: str, base_branch: str) -> None:
+        """Refuse a branch without a change: the forge would open an empty merge request."""
+        asked = {"from": base_branch, "to": head_branch}
+        answer = await self._api.get(f"{self._path}/repository/compare", asked)
+        if not parsed(_Comparison, answer).commits:
+            raise ForgeError(
+                f"There are no commits between {base_branch} and {head_branch}.",
+                refusal=Refusal.NOTHING_NEW,
+            )
+
+    async def _open_request(self, head_branch: str, base_branch: str) -> _Request | None:
+        """Return the open merge request of this branch, rather into this base than another."""
+        requests = await self._requests("opened", head_branch)
+        into_base = [request for request in requests if request.target_branch == base_branch]
+        return next(iter([*into_base, *requests]), None)
+
+    async def _requests(self, state: str, head_branch: str | None) -> list[_Request]:
+        asked = {"state": state} | ({} if head_branch is None else {"source_branch": head_branch})
+        pages = self._api.pages(f"{self._path}/merge_requests", asked)
+        requests = [_request(entry) async for entry in pages]
+        return [
+            each for each in requests if head_branch in (None, each.source_branch) and each.ours
+        ]
+
+    async def _updated(self, request: _Request, wanted: dict[str, str]) -> _Request:
+        is_now = {
+            "title": request.title,
+            "description": request.description or "",
+            "target_branch": request.target_branch,
+        }
+        changed = {name: text for name, text in wanted.items() if text != is_now[name]}
+        if not changed:
+            return request
+        path = f"{self._path}/merge_requests/{request.iid}"
+        return _request(await self._api.send("PUT", path, changed))
+
+    async def _me(self) -> str:
+        """Return the name that the token stands for; empty when it may not ask."""
+        if self._username is None:
+            try:
+                self._username = parsed(_User, await self._api.get("/user")).username
+            except ForgeError as error:
+                if error.status != 403:
+                    raise
+                self._username = ""
+        return self._username
+
+    async def _publish(self, request: _Request, review: Review) -> None:
+        """Write the notes of a review that are not there yet; the summary comes last."""
+        notes, this = await self._our_notes(request.iid), mark(review)
+        if any(this in note.body for note in notes if not note.on_line):
+            return
+        said = {note.body for note in notes}
+        where = await self._placed(request, review)
+        texts = {issue: inert(line_text(issue)) + f"\n\n{this}" for issue in where.on_lines}
+        refused = [
+            issue
+            for issue, text in texts.items()
+            if text not in said and not await self._discuss(request, where, issue, text)
+        ]
+        await self._note(request.iid, inert(review_text(review, (*refused, *where.in_summary))))
+
+    async def _placed(self, request: _Request, review: Review) -> _Where:
+        # The list of files is that of the head: it says nothing about an older commit.
+        if not has_lines(review) or request.sha != review.commit or request.diff_refs is None:
+            return _Where((), review.issues, {})
+        pages = self._api.pages(f"{self._path}/merge_requests/{request.iid}/diffs")
+        files = [parsed(_File, entry) async for entry in pages]
+        shown = {each.new_path: _FileLines(each.old_path, diff_lines(each.diff)) for each in files}
+        by_line = placed(review, {path: file.lines.new for path, file in shown.items()})
+        return _Where(by_line.on_lines, by_line.in_summary, shown)
+
+    async def _discuss(self, request: _Request, where: _Where, issue: Issue, text: str) -> bool:
+        """Open a discussion on the issue's line; say whether the forge took it."""
+        assert request.diff_refs is not None
+        file = where.files[issue.file]
+        position = {
+            "position_type": "text",
+            **request.diff_refs.model_dump(),
+            "new_path": issue.file,
+            "old_path": file.old_path,
+            "new_line": issue.line,
+        }
+        if issue.line in file.lines.unchanged:
+            position["old_line"] = file.lines.unchanged[issue.line]
+        path = f"{self._path}/merge_requests/{request.iid}/discussions"
+        try:
+            await self._api.send("POST", path, {"body": text, "position": position})
+        except ForgeError as error:
+            # The forge sees the diff differently than we do: no word is lost over that.
+            if error.status not in (400, 422):
+                raise
+            return False
+        return True
+
+    async def _approve(self, request: _Request, review: Review) -> str:
+        """Give or withdraw our approval, as the review says; return how it was published."""
+        me = await self._me()
+        if not me or request.author.username == me or request.sha != review.commit:
+            return "comment"
+        path = f"{self._path}/merge_requests/{request.iid}"
+        approvals = parsed(_Approvals, await self._api.get(f"{path}/approvals"))
+        approved = me in [each.user.username for each in approvals.approved_by]
+        if review.decision is not Decision.APPROVE:
+            if approved:
+                await self._api.send("POST", f"{path}/unapprove")
+            return "comment"
+        try:
+            if not approved:
+                await self._api.send("POST", f"{path}/approve", {"sha": review.commit})
+        except ForgeError as error:
+            # It was pushed to just now, or this user may not approve: the note and status stay.
+            if error.status not in (401, 403, 404, 409):
+                raise
+            return "comment"
+        return "approve"
+
+    async def _our_notes(self, number: int) -> list[_Note]:
+        me = await self._me()
+        asked = {"sort": "asc", "order_by": "created_at"}
+        pages = self._api.pages(f"{self._path}/merge_requests/{number}/notes", asked)
+        notes = [parsed(_Note, entry) async for entry in pages]
+        return [note for note in notes if not note.system and me in ("", note.author.username)]
+
+    async def _note(self, number: int, text: str) -> None:
+        path = f"{self._path}/merge_requests/{number}/notes"
+        await self._api.send("POST", path, {"body": text})
+
+    async def _status(self, commit: str, context: str) -> str:
+        path = f"{self._path}/repository/commits/{commit}/statuses"
+        pages = self._api.pages(path, {"name": context})
+        found = [parsed(_Status, entry) async for entry in pages]
+        return next((each.status for each in found if each.name == context), "")
+
+
+def inert(text: str) -> str:
+    """Return the text so that no line of it is an order to GitLab, such as `/merge`.
+
+    GitLab does what a description or note says in such lines, and agents write both.
+    """
+    # It drops carriage returns before it looks.
+    return _COMMAND.sub(r"\1\\/", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+@dataclass(frozen=True)
+class _FileLines:
+    old_path: str
+    lines: DiffLines
+
+
+@dataclass(frozen=True)
+class _Where:
+    """The issues of a review by where they are shown, and the files that the diff shows."""
+
+    on_lines: tuple[Issue, ...]
+    in_summary: tuple[Issue, ...]
+    files: Mapping[str, _FileLines]
+
+
+class _User(BaseModel):
+    username: str
+
+
+class _DiffRefs(BaseModel):
+    base_sha: str
+    head_sha: str
+    start_sha: str
+
+
+class _Request(BaseModel):
+    iid: int
+    web_url: str
+    title: str
+    description: str | None
+    state: str
+    author: _User
+    source_branch: str
+    target_branch: str
+    source_project_id: int | None
+    target_project_id: int
+    sha: str | None
+    merge_commit_sha: str | None = None
+    squash_commit_sha: str | None = None
+    detailed_merge_status: str = ""
+    merge_status: str = ""
+    diff_refs: _DiffRefs | None = None
+
+    @property
+    def ours(self) -> bool:
+        """Say whether its head is in the project itself, not in a fork."""
+        return self.source_project_id == self.target_project_id
+
+    @property
+    def merge_state(self) -> str:
+        """Give what the forge says of merging it; GitLab before 15.6 has one word only."""
+        return self.detailed_merge_status or self.merge_status
+
+    @property
+    def mergeable(self) -> bool | None:
+        """Say whether it merges without conflict; None while the forge has not looked."""
+        return None if self.merge_state in _UNDECIDED else self.merge_state not in _CONFLICTS
+
+
+class _Note(BaseModel):
+    body: str
+    author: _User
+    system: bool = False
+    type: str | None = None
+
+    @property
+    def on_line(self) -> bool:
+        """Say whether it is about a line of the diff."""
+        return self.type == "DiffNote"
+
+
+class _File(BaseModel):
+    old_path: str
+    new_path: str
+    diff: str
+
+
+class _Comparison(BaseModel):
+    commits: list[Json]
+
+
+class _Approval(BaseModel):
+    user: _User
+
+
+class _Approvals(BaseModel):
+    approved_by: list[_Approval]
+
+
+class _Status(BaseModel):
+    name: str
+    status: str
+
+
+def _request(answer: Json) -> _Request:
+    return parsed(_Request, answer)
+
+
+def _proposal(request: _Request) -> Proposal:
+    return Proposal(
+        number=request.iid,
+        url=request.web_url,
+        title=request.title,
+        body=request.description or "",
+        author=request.author.username,
+        state=_state(request),
+        head=request.sha or "",
+        head_branch=request.source_branch,
+        base_branch=request.target_branch,
+    )
+
+
+def _state(request: _Request) -> ProposalState:
+    match request.state:
+        case "merged":
+            return ProposalState.MERGED
+        case "closed":
+            return ProposalState.CLOSED
+        case _:  # `locked` is for as long as it is being merged
+            return ProposalState.OPEN
+
+
+def _landed(request: _Request, head: str) -> str | None:
+    """Return the merge commit if exactly this head was merged; a fast-forward has none."""
+    if request.state != "merged" or request.sha != head:
+        return None
+    return request.merge_commit_sha or request.squash_commit_sha or head

@@ -1,0 +1,142 @@
+"""The GitLab adapter against a stand-in that lives by that forge's rules."""
+
+from __future__ import annotations
+
+import pytest
+
+from commandcenter.core.errors import ForgeError, Refusal
+from commandcenter.core.forge import Decision, Issue, ProposalState, Review, StatusState
+from commandcenter.forges.gitlab import inert
+from commandcenter.testing.forges import ForgeSuite
+from commandcenter.testing.gitlab_server import PAGE_MAX, GitLabGround
+
+
+@pytest.fixture
+def ground(gitlab_ground: GitLabGround) -> GitLabGround:
+    return gitlab_ground
+
+
+class TestGitLab(ForgeSuite):
+    """The whole suite, over HTTP."""
+
+    page_entries = PAGE_MAX
+
+
+async def _proposed(
+    ground: GitLabGround, *, title: str = "A task", body: str = "Words."
+) -> tuple[int, str]:
+    head = await ground.commit("task-1", {"a.txt": "a\n"}, onto="main")
+    made = await ground.forge.propose(
+        head_branch="task-1", base_branch="main", title=title, body=body
+    )
+    return made.number, head
+
+
+async def test_the_forge_itself_would_open_a_merge_request_without_a_change(
+    ground: GitLabGround,
+) -> None:
+    main = await ground.tip("main")
+    assert main is not None
+    await ground.push("task-1", main)
+
+    answer = await ground.client.post(
+        "merge_requests",
+        json={"source_branch": "task-1", "target_branch": "main", "title": "Nothing"},
+    )
+
+    assert answer.status_code == 201
+
+
+async def test_the_forge_itself_does_what_a_line_of_a_note_orders(ground: GitLabGround) -> None:
+    number, _ = await _proposed(ground)
+
+    await ground.client.post(f"merge_requests/{number}/notes", json={"body": "So:\n/close\n"})
+
+    assert (await ground.forge.proposal(number)).state is ProposalState.CLOSED
+
+
+@pytest.mark.parametrize(
+    "order", ["/close", "Words.\n/close now", "A\r/close", "/\rclose", " /close"]
+)
+async def test_no_words_of_an_agent_are_an_order(ground: GitLabGround, order: str) -> None:
+    number, head = await _proposed(ground, body=order)
+    issue = Issue(order, file="a.txt", line=1, suggestion=order)
+
+    await ground.forge.comment(number, order)
+    await ground.reviewer.review(number, Review(head, Decision.REVISE, order, (issue,), order))
+
+    assert (await ground.forge.proposal(number)).state is ProposalState.OPEN
+    assert len(await ground.comments(number)) == 1
+
+
+def test_what_is_no_order_is_left_as_it_is() -> None:
+    words = "a/b, // and\n- /close\n> /etc\n1/2"
+    assert inert(words) == words
+
+
+async def test_a_comment_on_an_unchanged_line_says_where_that_line_was(
+    ground: GitLabGround,
+) -> None:
+    numbers = "".join(f"line {n}\n" for n in range(1, 101))
+    changed = "line 0\n" + numbers.replace("line 50\n", "line fifty\n")
+    head = await ground.commit("task-1", {"numbers.txt": changed}, onto="main")
+    made = await ground.forge.propose(
+        head_branch="task-1", base_branch="main", title="A task", body=""
+    )
+    issues = (Issue("kept", file="numbers.txt", line=52), Issue("new", file="numbers.txt", line=51))
+
+    await ground.reviewer.review(made.number, Review(head, Decision.REVISE, "Look.", issues))
+
+    remarks = await ground.line_comments(made.number)
+    assert [(remark.path, remark.line) for remark in remarks] == [
+        ("numbers.txt", 52),
+        ("numbers.txt", 51),
+    ]
+
+
+async def test_another_verdict_withdraws_the_approval(ground: GitLabGround) -> None:
+    number, head = await _proposed(ground)
+    await ground.reviewer.review(number, Review(head, Decision.APPROVE, "Good."))
+
+    await ground.reviewer.review(number, Review(head, Decision.REVISE, "On second thought."))
+
+    assert [review.state for review in await ground.reviews(number)] == ["COMMENTED"] * 2
+    assert (await ground.statuses(head))["commandcenter/review"].state == "failure"
+
+
+async def test_an_approval_of_an_older_head_approves_nothing(ground: GitLabGround) -> None:
+    number, reviewed = await _proposed(ground)
+    await ground.commit("task-1", {"a.txt": "sneaked in\n"}, onto="task-1")
+
+    published = await ground.reviewer.review(number, Review(reviewed, Decision.APPROVE, "Good."))
+
+    assert published == "comment"
+    [seen] = await ground.reviews(number)
+    assert seen.state == "COMMENTED"
+
+
+async def test_what_is_pending_can_be_made_pending_again(ground: GitLabGround) -> None:
+    _, head = await _proposed(ground)
+
+    for _ in range(2):
+        await ground.forge.set_status(
+            head, context="checks", state=StatusState.PENDING, description="They run."
+        )
+
+    assert (await ground.statuses(head))["checks"].state == "pending"
+
+
+async def test_a_status_of_a_commit_that_is_nowhere_is_refused(ground: GitLabGround) -> None:
+    with pytest.raises(ForgeError) as refused:
+        await ground.forge.set_status(
+            "0" * 40, context="checks", state=StatusState.SUCCESS, description=""
+        )
+    assert refused.value.refusal is Refusal.ABSENT
+
+
+async def test_a_draft_does_not_merge_and_it_is_said_why(ground: GitLabGround) -> None:
+    number, head = await _proposed(ground, title="Draft: not yet")
+
+    with pytest.raises(ForgeError, match="draft_status") as refused:
+        await ground.forge.merge(number, head=head)
+    assert refused.value.refusal is Refusal.UNMERGEABLE
