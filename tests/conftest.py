@@ -25,7 +25,7 @@ _PRIVATE = {
 }
 _FOREIGN = (
     *("GIT_", "COMMANDCENTER_", "ANTHROPIC_", "CLAUDE_"),
-    *("GITHUB_TOKEN", "HOST", "PORT", "DATABASE_URL"),
+    *("GITHUB_TOKEN", "GITEA_TOKEN", "GITLAB_TOKEN", "HOST", "PORT", "DATABASE_URL"),
 )
 """Variables by which the caller's surroundings would reach into a test."""
 

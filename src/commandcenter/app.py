@@ -33,8 +33,8 @@ from commandcenter.core.devcontainer import Recipe
 from commandcenter.core.errors import AlreadyRunning, DiskFull, InputError
 from commandcenter.core.forge import Forge
 from commandcenter.core.workspace import Workspaces
-from commandcenter.forges import repository_of
 from commandcenter.forges.github import GitHub
+from commandcenter.forges.opening import open_remote
 from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken
 from commandcenter.gateway.egress import EgressProxy
 from commandcenter.gateway.model import ModelGateway
@@ -277,16 +277,9 @@ class _Parts:
         return self._forges[upstream]
 
     def _open_forge(self, upstream: str, target: str) -> Forge:
-        chosen = self._settings.forge
-        remote = repository_of(upstream)
-        if chosen.kind == "github" or (chosen.kind == "auto" and remote is not None):
-            token = self._settings.environ.get(chosen.github_token_variable, "")
-            if remote is None or not token:
-                raise InputError(
-                    f"Pull requests for {upstream} need GitHub, and a token for it.",
-                    hint=f'set {chosen.github_token_variable}, or kind = "hub" in [forge]',
-                )
-            return GitHub(chosen.github_api, remote.owner, remote.name, token)
+        remote = open_remote(upstream, self._settings.forge, self._settings.environ)
+        if remote is not None:
+            return remote
         name = self._serve_on_hub(upstream, target)
         return GitHub(f"{self._url}{HUB_PATH}", HUB_OWNER, name, self._token)
 

@@ -8,7 +8,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 import platformdirs
 
@@ -19,7 +21,9 @@ from commandcenter.core.prices import Price
 from commandcenter.core.workspace import HOME, Resources
 
 PORT_MAX = 65_535
-FORGES = ("auto", "hub", "github")
+FORGE_KINDS = ("github", "gitea", "gitlab")
+"""The forges that need a token."""
+FORGES = ("auto", "hub", *FORGE_KINDS)
 ENGINES = ("auto", "docker", "podman")
 ISOLATIONS = ("required", "best-effort")
 MEMORY_MIN_BYTES = 64 * 2**20
@@ -77,13 +81,31 @@ class Provider:
 
 
 @dataclass(frozen=True)
+class ForgeAccount:
+    """Where a forge's API is, and which variable holds the token for it."""
+
+    api: str
+    token_variable: str
+
+
+def _accounts() -> Mapping[str, ForgeAccount]:
+    return MappingProxyType(
+        {
+            "github": ForgeAccount("https://api.github.com", "GITHUB_TOKEN"),
+            "gitea": ForgeAccount("https://codeberg.org/api/v1", "GITEA_TOKEN"),
+            "gitlab": ForgeAccount("https://gitlab.com/api/v4", "GITLAB_TOKEN"),
+        }
+    )
+
+
+@dataclass(frozen=True)
 class ForgeSettings:
     """Which forge holds the pull requests."""
 
     kind: str = "auto"
-    """`auto` (GitHub for a github.com origin, else the hub), `hub` or `github`."""
-    github_api: str = "https://api.github.com"
-    github_token_variable: str = "GITHUB_TOKEN"  # noqa: S105 - the name of a variable
+    """`auto` (the forge whose host the origin names, else the hub), `hub`, or one of the forges."""
+    accounts: Mapping[str, ForgeAccount] = field(default_factory=_accounts)
+    """By kind; of each kind there is one, since there is one token."""
 
 
 @dataclass(frozen=True)
@@ -243,6 +265,33 @@ def _read(path: Path) -> dict[str, Any]:  # Any: TOML, validated below
         raise InputError(f"{path}: {error}.", hint="mend the TOML syntax there") from error
 
 
+def _forge(table: _Table, defaults: ForgeSettings) -> ForgeSettings:
+    accounts = {
+        kind: ForgeAccount(
+            _api(table, f"{kind}_api", account.api),
+            table.text(f"{kind}_token_variable", account.token_variable),
+        )
+        for kind, account in defaults.accounts.items()
+    }
+    return ForgeSettings(table.choice("kind", FORGES), accounts)
+
+
+def _api(table: _Table, name: str, default: str) -> str:
+    """Return the address of a forge's API, which gets a token: nobody may listen on the way."""
+    address = table.text(name, default)
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname or ""
+    except ValueError:
+        host = ""
+    safe = parts.scheme == "https" or host in ("127.0.0.1", "::1", "localhost") if host else False
+    if not safe or parts.username or parts.query or parts.fragment:
+        raise InputError(
+            f"{table.where}: `{name}` must be an https:// address without a user or query."
+        )
+    return address
+
+
 def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -> Settings:
     top = _Table(table, str(path))
     server, roles, limits = top.table("server"), top.table("roles"), top.table("limits")
@@ -288,11 +337,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
             queue.count("changes_max", defaults.merge_queue.changes_max),
         ),
         resources=_resources(sandbox, defaults.resources),
-        forge=ForgeSettings(
-            forge.choice("kind", FORGES),
-            forge.text("github_api", defaults.forge.github_api),
-            forge.text("github_token_variable", defaults.forge.github_token_variable),
-        ),
+        forge=_forge(forge, defaults.forge),
     )
     tables = (server, roles, limits, sandbox, container, dagger, queue, forge, keep, egress, top)
     for each in tables:

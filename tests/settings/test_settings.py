@@ -16,7 +16,7 @@ from commandcenter.settings import (
     Budget,
     ContainerSettings,
     DaggerSettings,
-    ForgeSettings,
+    ForgeAccount,
     Keep,
     MergeQueue,
     ProjectCheck,
@@ -109,6 +109,10 @@ open_network = true
 kind = "github"
 github_api = "https://ghe.example/api/v3"
 github_token_variable = "GHE_TOKEN"
+gitea_api = "https://git.example/gitea/api/v1"
+gitea_token_variable = "FORGEJO_TOKEN"
+gitlab_api = "http://127.0.0.1:8080/api/v4"
+gitlab_token_variable = "GL_TOKEN"
 """
 
 
@@ -128,7 +132,12 @@ def test_nothing_configured_is_fine() -> None:
     assert (settings.mode, settings.work, settings.review) == ("local", "claude", "claude")
     assert settings.budget == Budget(3, 3, 8)
     assert settings.profiles == (Profile("claude", "claude"),)
-    assert settings.forge == ForgeSettings("auto", "https://api.github.com", "GITHUB_TOKEN")
+    assert settings.forge.kind == "auto"
+    assert settings.forge.accounts == {
+        "github": ForgeAccount("https://api.github.com", "GITHUB_TOKEN"),
+        "gitea": ForgeAccount("https://codeberg.org/api/v1", "GITEA_TOKEN"),
+        "gitlab": ForgeAccount("https://gitlab.com/api/v4", "GITLAB_TOKEN"),
+    }
     assert (settings.checks, settings.read_only, settings.path) == ((), (), ())
     assert settings.resources == Resources(4 * 2**30, 8 * 2**30, None)
     assert settings.isolation == "required"
@@ -170,7 +179,12 @@ def test_every_key_is_read(loaded: Loader) -> None:
     assert settings.container == ContainerSettings("podman", "", "ops/Dockerfile", "", True)
     assert settings.merge_queue == MergeQueue(2, 20)
     assert settings.dagger == DaggerSettings("registry.test/tools:1", True)
-    assert settings.forge == ForgeSettings("github", "https://ghe.example/api/v3", "GHE_TOKEN")
+    assert settings.forge.kind == "github"
+    assert settings.forge.accounts == {
+        "github": ForgeAccount("https://ghe.example/api/v3", "GHE_TOKEN"),
+        "gitea": ForgeAccount("https://git.example/gitea/api/v1", "FORGEJO_TOKEN"),
+        "gitlab": ForgeAccount("http://127.0.0.1:8080/api/v4", "GL_TOKEN"),
+    }
 
 
 def test_the_reviewer_is_the_working_profile_unless_it_is_named(loaded: Loader) -> None:
@@ -203,7 +217,7 @@ def test_the_reviewer_is_the_working_profile_unless_it_is_named(loaded: Loader) 
         ("[providers.a]\nurl = 'x'", "no setting `url`", ""),
         ("zzz = 1", "there is no setting `zzz`", ""),
         ("[forge]\nkind = 'githb'", "`kind` cannot be `githb`", "did you mean `github`?"),
-        ("[forge]\nkind = 'x'", "`kind` cannot be `x`", "auto, hub, github"),
+        ("[forge]\nkind = 'x'", "`kind` cannot be `x`", "auto, hub, github, gitea, gitlab"),
         ("[roles]\nwork = 'cluade'", "no agent profile `cluade`", "did you mean `claude`?"),
         ("[roles]\nreview = 'x'", "no agent profile `x`", "profiles are: claude"),
     ],
@@ -247,6 +261,9 @@ def test_an_unknown_name_is_refused_with_a_guess(
         ("[egress.addresses]\n'a.b' = 'c.d'", "[egress]: `a.b` cannot be at `c.d`"),
         ("[profiles.a]\negress = ['*']", "[a]: `*` is no host that can be allowed"),
         ("[checks.a]\nfiles = '*'", "[a]: a check needs a `command`"),
+        ("[forge]\ngitea_api = 'http://git.example/api/v1'", "`gitea_api` must be an https://"),
+        ("[forge]\ngitlab_api = 'https://u:p@a.b/api/v4'", "`gitlab_api` must be an https://"),
+        ("[forge]\ngithub_api = 'git.example'", "`github_api` must be an https://"),
         ("workers = ", "Invalid value"),
     ],
 )

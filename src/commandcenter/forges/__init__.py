@@ -3,39 +3,79 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-_GITHUB = {"github.com", "www.github.com", "ssh.github.com"}
 _SCHEMES = {"https", "http", "ssh", "git", "git+ssh"}
-_SCP_LIKE = re.compile(r"(?:[^@/:]+@)?(?P<host>[^@/:\[\]]+):(?P<path>[^/\\].*|/.*)")
+_SCP_LIKE = re.compile(r"(?:[^@/:\[\]]+@)?(?P<host>[^@/:\[\]]+):(?P<path>[^/\\].*|/.*)")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_NAMES = {"github": "GitHub", "gitea": "Gitea or Forgejo", "gitlab": "GitLab"}
+_BY_THE_WAY = ("www.", "api.", "ssh.", "altssh.")
+"""Names below a forge's own by which it is reached as well."""
+_SIGNED_IN = re.compile(r"^(\w[\w+.-]*://)[^/]*@")
+_API_PATH = re.compile(r"/api/v\d+$")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A forge, and where its API is."""
+
+    kind: str
+    """`github`, `gitea` or `gitlab`."""
+    api_url: str
+
+    def __str__(self) -> str:
+        return f"{_NAMES[self.kind]} ({self.api_url})"
 
 
 @dataclass(frozen=True)
 class RemoteRepository:
     """A repository on a forge, as its remote address names it."""
 
-    host: str
+    site: Site
     owner: str
+    """On GitLab, it may be a group in a group: `group/part`."""
     name: str
 
 
-def repository_of(remote_url: str) -> RemoteRepository | None:
-    """Return the GitHub repository that a git remote points at, or None when it is another place.
+def repository_of(remote_url: str, sites: Iterable[Site]) -> RemoteRepository | None:
+    """Return the repository on one of these forges that a git remote points at, if it does.
 
-    Understands https, ssh and the scp-like form; user names and tokens in it are dropped.
+    Understands https, ssh and the scp-like form; user names and tokens in it are dropped. The
+    host must be that of the forge's API: a token goes to no place that it was not meant for.
     """
     host, path = _host_and_path(remote_url.strip())
-    if host.lower().rstrip(".") not in _GITHUB:
-        return None
-    owner, slash, name = path.strip("/").partition("/")
+    for site in sites:
+        api = urlsplit(site.api_url)
+        if host and _plain(host) == _plain(api.hostname or ""):
+            below = _API_PATH.sub("", api.path.rstrip("/"))
+            return _named(site, path.removeprefix(below) if path.startswith(f"{below}/") else path)
+    return None
+
+
+def shown(remote_url: str) -> str:
+    """Return a remote's address without the user name and token that it may hold."""
+    return _SIGNED_IN.sub(r"\1", remote_url)
+
+
+def _plain(host: str) -> str:
+    """Return a host by the forge's own name."""
+    name = host.lower().rstrip(".")
+    return next((name.removeprefix(each) for each in _BY_THE_WAY if name.startswith(each)), name)
+
+
+def _named(site: Site, path: str) -> RemoteRepository | None:
+    *owners, name = path.strip("/").split("/")
     name = name.removesuffix(".git")
-    if not slash or not all(
-        _NAME.fullmatch(part) and part not in (".", "..") for part in (owner, name)
-    ):
+    deep = len(owners) > 1 and site.kind != "gitlab"
+    if not owners or deep or not all(_is_name(part) for part in (*owners, name)):
         return None
-    return RemoteRepository("github.com", owner, name)
+    return RemoteRepository(site, "/".join(owners), name)
+
+
+def _is_name(part: str) -> bool:
+    return _NAME.fullmatch(part) is not None and part not in (".", "..")
 
 
 def _host_and_path(url: str) -> tuple[str, str]:
