@@ -21,6 +21,7 @@ from commandcenter.testing.forges import BareGround, make_bare, served
 from commandcenter.testing.gitea_server import GiteaGround, GiteaPulls, GiteaServer
 from commandcenter.testing.github_contract import Checked, Contract
 from commandcenter.testing.gitlab_server import GitLabGround, GitLabPulls, GitLabServer
+from commandcenter.testing.weather import Calls, Scene, behind
 
 AUTHOR, REVIEWER, STRANGER = "token-of-the-author", "token-of-the-reviewer", "no-token-of-ours"
 TOKENS = {AUTHOR: "author", REVIEWER: "reviewer"}
@@ -142,3 +143,31 @@ async def gitlab_ground(gitlab: GitLabServer) -> AsyncIterator[GitLabGround]:
         )
         git_dir = gitlab.pulls.repository.git_dir
         yield GitLabGround(author, reviewer, stranger, git_dir, client, Git())
+
+
+_COMMENTS = "/issues/{}/comments"
+GITHUB = Calls("/pulls/{}", "/pulls", _COMMENTS, "/pulls/{}/merge", "PUT")
+GITEA = Calls("/pulls/{}", "/pulls", _COMMENTS, "/pulls/{}/merge", "POST")
+_ONE = "/merge_requests/{}"
+GITLAB = Calls(_ONE, "/merge_requests", f"{_ONE}/notes", f"{_ONE}/merge", "PUT")
+
+
+@pytest.fixture
+async def github_scene(ground: BareGround) -> AsyncIterator[Scene]:
+    url = str(ground.client.base_url).removesuffix("/repos/acme/project/")
+    async with behind(ground, GITHUB, GitHub, url, AUTHOR) as scene:
+        yield scene
+
+
+@pytest.fixture
+async def gitea_scene(gitea_ground: GiteaGround) -> AsyncIterator[Scene]:
+    url = str(gitea_ground.client.base_url).removesuffix("/repos/acme/project/")
+    async with behind(gitea_ground, GITEA, Gitea, url, AUTHOR) as scene:
+        yield scene
+
+
+@pytest.fixture
+async def gitlab_scene(gitlab_ground: GitLabGround) -> AsyncIterator[Scene]:
+    url = str(gitlab_ground.client.base_url).partition("/projects/")[0]
+    async with behind(gitlab_ground, GITLAB, GitLab, url, AUTHOR) as scene:
+        yield scene

@@ -24,7 +24,8 @@ _PAGES_MAX = 1000
 _TIMEOUT_S = 30.0
 _REPEATABLE = {"GET", "PATCH", "DELETE"}
 _LIMITED_WITHOUT_TIME_S = 30.0
-_KNOWN_MAX = 500
+_KNOWN_MAX = 200
+_KNOWN_BYTES_MAX = 2**16
 
 Json = Any  # Any: JSON as the forge sent it; the caller parses it at once
 Pause = Callable[[float], Awaitable[None]]
@@ -165,7 +166,8 @@ class RestApi:
 
     def _remember(self, method: str, key: str, response: httpx.Response) -> None:
         """Keep an answer that the forge can be asked about; asking costs it and us less."""
-        if method == "GET" and "etag" in response.headers:
+        small = len(response.content) <= _KNOWN_BYTES_MAX
+        if method == "GET" and small and "etag" in response.headers:
             if len(self._known) >= _KNOWN_MAX:
                 self._known.clear()
             self._known[key] = response
