@@ -15,11 +15,12 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -34,7 +35,7 @@ from commandcenter.core.errors import AlreadyRunning, DiskFull, InputError
 from commandcenter.core.forge import Forge
 from commandcenter.core.workspace import Workspaces
 from commandcenter.forges.github import GitHub
-from commandcenter.forges.opening import open_remote
+from commandcenter.forges.opening import borrowed_token, open_remote
 from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken
 from commandcenter.gateway.egress import EgressProxy
 from commandcenter.gateway.model import ModelGateway
@@ -92,7 +93,7 @@ async def running(
     with _owning(settings), _listening(host, port) as listening:
         _require_room(settings.data_dir)
         url = f"http://{_authority(host)}:{listening.getsockname()[1]}"
-        parts = _Parts(settings, url)
+        parts = _Parts(settings, url, await borrowed_token(settings.forge, settings.environ))
         flow = parts.flow()
         service = parts.service(flow)
         web = Starlette(
@@ -149,8 +150,11 @@ async def owning(settings: Settings) -> AsyncIterator[Service]:
 class _Parts:
     """Everything that is made once, in the order in which it is needed."""
 
-    def __init__(self, settings: Settings, url: str) -> None:
+    def __init__(
+        self, settings: Settings, url: str, borrowed: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._settings = settings
+        self._forge_environ = {**settings.environ, **borrowed}
         self._url = url
         path = settings.data_dir / "commandcenter.sqlite"
         database.prepare_sqlite(path)
@@ -277,7 +281,7 @@ class _Parts:
         return self._forges[upstream]
 
     def _open_forge(self, upstream: str, target: str) -> Forge:
-        remote = open_remote(upstream, self._settings.forge, self._settings.environ)
+        remote = open_remote(upstream, self._settings.forge, self._forge_environ)
         if remote is not None:
             return remote
         name = self._serve_on_hub(upstream, target)

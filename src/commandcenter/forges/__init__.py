@@ -25,6 +25,11 @@ class Site:
     """`github`, `gitea` or `gitlab`."""
     api_url: str
 
+    @property
+    def host(self) -> str:
+        """Give the forge's own name, which its remotes have."""
+        return _plain(urlsplit(self.api_url).hostname or "")
+
     def __str__(self) -> str:
         return f"{_NAMES[self.kind]} ({self.api_url})"
 
@@ -47,9 +52,8 @@ def repository_of(remote_url: str, sites: Iterable[Site]) -> RemoteRepository | 
     """
     host, path = _host_and_path(remote_url.strip())
     for site in sites:
-        api = urlsplit(site.api_url)
-        if host and _plain(host) == _plain(api.hostname or ""):
-            below = _API_PATH.sub("", api.path.rstrip("/"))
+        if host and _plain(host) == site.host:
+            below = _API_PATH.sub("", urlsplit(site.api_url).path.rstrip("/"))
             return _named(site, path.removeprefix(below) if path.startswith(f"{below}/") else path)
     return None
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from commandcenter.core.errors import InputError
 from commandcenter.core.forge import Forge
 from commandcenter.forges import Site, repository_of, shown
+from commandcenter.forges.gh import gh_token
 from commandcenter.forges.gitea import Gitea
 from commandcenter.forges.github import GitHub
 from commandcenter.forges.gitlab import GitLab
@@ -16,6 +17,17 @@ from commandcenter.settings import FORGE_KINDS, ForgeSettings
 _ADAPTERS: Mapping[str, type[GitHub | Gitea | GitLab]] = MappingProxyType(
     {"github": GitHub, "gitea": Gitea, "gitlab": GitLab}
 )
+
+_OR_SIGN_IN = {"github": " or sign in with `gh auth login`, and start the service again"}
+
+
+async def borrowed_token(chosen: ForgeSettings, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the token for GitHub under its variable's name, if `gh` has it and we have none."""
+    account = chosen.accounts["github"]
+    if chosen.kind not in ("auto", "github") or environ.get(account.token_variable, "").strip():
+        return {}
+    token = await gh_token(Site("github", account.api).host, environ)
+    return {account.token_variable: token} if token else {}
 
 
 def open_remote(upstream: str, chosen: ForgeSettings, environ: Mapping[str, str]) -> Forge | None:
@@ -45,6 +57,6 @@ def _token(upstream: str, site: Site, variable: str, environ: Mapping[str, str])
     if not token:
         raise InputError(
             f"Pull requests for {shown(upstream)} need a token for {site}.",
-            hint=f'set {variable}, or kind = "hub" in [forge]',
+            hint=f'set {variable}{_OR_SIGN_IN.get(site.kind, "")}, or kind = "hub" in [forge]',
         )
     return token
