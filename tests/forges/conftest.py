@@ -171,3 +171,11 @@ async def gitlab_scene(gitlab_ground: GitLabGround) -> AsyncIterator[Scene]:
     url = str(gitlab_ground.client.base_url).partition("/projects/")[0]
     async with behind(gitlab_ground, GITLAB, GitLab, url, AUTHOR) as scene:
         yield scene
+
+
+@pytest.fixture
+async def gitlab_reviewer(gitlab_ground: GitLabGround) -> AsyncIterator[Scene]:
+    """The same for the reviewer's adapter."""
+    url = str(gitlab_ground.client.base_url).partition("/projects/")[0]
+    async with behind(gitlab_ground, GITLAB, GitLab, url, REVIEWER) as scene:
+        yield scene

@@ -8,7 +8,8 @@ from commandcenter.core.errors import ForgeError, Refusal
 from commandcenter.core.forge import Decision, Issue, ProposalState, Review, StatusState
 from commandcenter.forges.gitlab import inert
 from commandcenter.testing.forges import ForgeSuite
-from commandcenter.testing.gitlab_server import PAGE_MAX, GitLabGround
+from commandcenter.testing.gitlab_server import PAGE_MAX, GitLabGround, GitLabServer
+from commandcenter.testing.weather import Scene
 
 
 @pytest.fixture
@@ -113,6 +114,79 @@ async def test_an_approval_of_an_older_head_approves_nothing(ground: GitLabGroun
     assert published == "comment"
     [seen] = await ground.reviews(number)
     assert seen.state == "COMMENTED"
+
+
+async def test_a_push_between_the_look_and_the_approval_is_not_approved(
+    ground: GitLabGround, gitlab_reviewer: Scene
+) -> None:
+    number, reviewed = await _proposed(ground)
+    await ground.commit("task-1", {"a.txt": "sneaked in\n"}, onto="task-1")
+    weather = gitlab_reviewer.weather
+    weather.changes("GET", gitlab_reviewer.one(number), sha=reviewed)
+
+    published = await gitlab_reviewer.forge.review(
+        number, Review(reviewed, Decision.APPROVE, "Good.")
+    )
+
+    assert published == "comment"
+    assert weather.count("POST", "/approve") == 1
+    assert [review.state for review in await ground.reviews(number)] == ["COMMENTED"]
+
+
+async def test_who_may_not_approve_says_so_in_a_note_and_the_status(
+    ground: GitLabGround, gitlab: GitLabServer
+) -> None:
+    gitlab.approvers = frozenset({"somebody-else"})
+    number, head = await _proposed(ground)
+
+    published = await ground.reviewer.review(number, Review(head, Decision.APPROVE, "Good."))
+
+    assert published == "comment"
+    assert (await ground.statuses(head))["commandcenter/review"].state == "success"
+
+
+async def test_a_review_that_was_cut_off_is_completed_and_nothing_said_twice(
+    ground: GitLabGround, gitlab_reviewer: Scene
+) -> None:
+    number, head = await _proposed(ground)
+    issue = Issue("wrong", file="a.txt", line=1)
+    review = Review(head, Decision.REVISE, "Look.", (issue,))
+    gitlab_reviewer.weather.answers("POST", "/notes", 502, {"message": "Bad Gateway"})
+
+    with pytest.raises(ForgeError):
+        await gitlab_reviewer.forge.review(number, review)
+    await gitlab_reviewer.forge.review(number, review)
+
+    assert len(await ground.line_comments(number)) == 1
+    assert len(await ground.reviews(number)) == 1
+
+
+async def test_a_refused_line_comment_goes_into_the_summary(
+    ground: GitLabGround, gitlab_reviewer: Scene
+) -> None:
+    number, head = await _proposed(ground)
+    refused = {"message": '400 Bad request - Note {:line_code=>["can\'t be blank"]}'}
+    gitlab_reviewer.weather.answers("POST", "/discussions", 400, refused)
+    issue = Issue("wrong", file="a.txt", line=1)
+
+    await gitlab_reviewer.forge.review(number, Review(head, Decision.REVISE, "Look.", (issue,)))
+
+    [seen] = await ground.reviews(number)
+    assert "`a.txt:1`: wrong" in seen.body
+    assert await ground.line_comments(number) == []
+
+
+async def test_a_merge_request_that_never_gets_a_head_is_still_listed(
+    ground: GitLabGround, gitlab_reviewer: Scene
+) -> None:
+    number, _ = await _proposed(ground)
+    shown = (await ground.client.get("merge_requests")).json()
+    headless = [each | {"sha": None, "diff_refs": None} for each in shown]
+    gitlab_reviewer.weather.answers("GET", "/merge_requests", 200, headless)
+
+    [listed] = await gitlab_reviewer.forge.proposals()
+
+    assert (listed.number, listed.head) == (number, "")
 
 
 async def test_what_is_pending_can_be_made_pending_again(ground: GitLabGround) -> None:

@@ -203,7 +203,7 @@ class Gitea:
 
     async def _check_news(self, head_branch: str, base_branch: str) -> None:
         """Refuse a branch without a change: the forge would open an empty pull request."""
-        between = quote(f"{base_branch}...{head_branch}", safe="")
+        between = quote(f"{base_branch}...{head_branch}")
         compared = parsed(_Comparison, await self._api.get(f"{self._path}/compare/{between}"))
         if not compared.total_commits:
             raise ForgeError(

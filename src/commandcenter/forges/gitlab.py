@@ -193,7 +193,7 @@ class GitLab:
         """Return all merge requests, open and ended, newest first; or those of one branch."""
         requests = await self._requests("all", head_branch)
         newest_first = sorted(requests, key=lambda request: request.iid, reverse=True)
-        return [_proposal(await self._prepared(request)) for request in newest_first]
+        return [_proposal(request) for request in newest_first]
 
     async def aclose(self) -> None:
         """Release connections."""
@@ -203,14 +203,15 @@ class GitLab:
         return _request(await self._api.get(f"{self._path}/merge_requests/{number}"))
 
     async def _prepared(self, request: _Request) -> _Request:
-        """Return it once the forge has found its head: a new one has none for a moment."""
+        """Return it once the forge has found its head, or after a bounded wait.
+
+        A new one has none for a moment, and one without a change may never have any.
+        """
         for wait_s in MERGEABLE_WAITS_S:
-            if request.sha:
-                return request
+            if request.sha or request.state != "opened":
+                break
             await self._pause(wait_s)
             request = await self._request_now(request.iid)
-        if not request.sha:
-            raise ForgeError(f"Merge request !{request.iid} does not show its head yet.")
         return request
 
     async def _settled(self, number: int) -> _Request:

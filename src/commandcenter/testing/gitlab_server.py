@@ -70,8 +70,8 @@ class GitLabServer:
     pulls: GitLabPulls
     tokens: Mapping[str, str]
     """The username of each token."""
-    authors_approve: bool = True
-    """The project's setting that lets an author approve."""
+    approvers: frozenset[str] | None = None
+    """Who may approve; None is everybody."""
     _notes: dict[int, list[_Note]] = field(default_factory=lambda: defaultdict(list))
     _approvals: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     _statuses: dict[str, list[_CommitStatus]] = field(default_factory=lambda: defaultdict(list))
@@ -225,8 +225,8 @@ class GitLabServer:
     async def _approve(self, request: Request, login: str) -> Response:
         pull = await self._pull(request)
         _check_sha(await request.json(), pull)
-        own = login == pull.author and not self.authors_approve
-        if own or login in self._approvals[pull.number] or pull.ending is not None:
+        may = self.approvers is None or login in self.approvers
+        if not may or login in self._approvals[pull.number] or pull.ending is not None:
             raise HTTPException(401, "401 Unauthorized")
         self._approvals[pull.number].add(login)
         return JSONResponse({"approved_by": []}, status_code=201)
