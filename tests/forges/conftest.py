@@ -146,10 +146,13 @@ async def gitlab_ground(gitlab: GitLabServer) -> AsyncIterator[GitLabGround]:
 
 
 _COMMENTS = "/issues/{}/comments"
-GITHUB = Calls("/pulls/{}", "/pulls", _COMMENTS, "/pulls/{}/merge", "PUT")
-GITEA = Calls("/pulls/{}", "/pulls", _COMMENTS, "/pulls/{}/merge", "POST")
+GITHUB = Calls("/pulls/{}", "/pulls", _COMMENTS, "/pulls/{}/merge", "PUT", {"mergeable": None})
+GITEA = Calls("/pulls/{}", "/pulls", _COMMENTS, "/pulls/{}/merge", "POST", {"mergeable": False})
 _ONE = "/merge_requests/{}"
-GITLAB = Calls(_ONE, "/merge_requests", f"{_ONE}/notes", f"{_ONE}/merge", "PUT")
+GITLAB = Calls(
+    *(_ONE, "/merge_requests", f"{_ONE}/notes", f"{_ONE}/merge", "PUT"),
+    {"detailed_merge_status": "checking"},
+)
 
 
 @pytest.fixture

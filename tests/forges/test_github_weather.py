@@ -20,27 +20,6 @@ def _ground(scene: Scene) -> BareGround:
     return scene.ground
 
 
-async def test_a_merge_waits_until_the_forge_knows_whether_it_can(scene: Scene) -> None:
-    number, head = await scene.proposed()
-    for _ in range(3):
-        scene.weather.changes("GET", f"/pulls/{number}", mergeable=None)
-
-    commit = await scene.forge.merge(number, head=head)
-
-    assert await scene.ground.tip("main") == commit
-    assert scene.waits == [0.25, 0.5, 1.0]
-
-
-async def test_a_merge_does_not_wait_for_ever(scene: Scene) -> None:
-    number, head = await scene.proposed()
-    for _ in range(20):
-        scene.weather.changes("GET", f"/pulls/{number}", mergeable=None)
-
-    await scene.forge.merge(number, head=head)
-
-    assert len(scene.waits) == 6
-
-
 async def test_a_refusal_to_judge_ones_own_proposal_becomes_a_comment(scene: Scene) -> None:
     number, head = await scene.proposed()
     scene.weather.answers(

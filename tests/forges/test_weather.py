@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 import httpx
@@ -28,6 +29,29 @@ async def test_a_merge_whose_answer_got_lost_is_found(scene: Scene) -> None:
 
     assert await scene.ground.tip("main") == commit
     assert scene.weather.count(scene.calls.merge_method, scene.merge(number)) == 1
+
+
+async def test_a_merge_waits_until_the_forge_knows_whether_it_can(scene: Scene) -> None:
+    number, head = await scene.proposed()
+    await scene.forge.proposal(number)
+    for _ in range(3):
+        scene.weather.changes("GET", scene.one(number), **scene.calls.undecided)
+
+    commit = await scene.forge.merge(number, head=head)
+
+    assert await scene.ground.tip("main") == commit
+    assert scene.waits[:3] == [0.25, 0.5, 1.0]
+
+
+async def test_a_merge_does_not_wait_for_ever(scene: Scene) -> None:
+    number, head = await scene.proposed()
+    for _ in range(20):
+        scene.weather.changes("GET", scene.one(number), **scene.calls.undecided)
+
+    with contextlib.suppress(ForgeError):
+        await scene.forge.merge(number, head=head)
+
+    assert scene.waits == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0]
 
 
 async def test_a_merge_that_the_forge_refuses_stays_refused(scene: Scene) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -87,6 +87,8 @@ class Calls:
     comments: str
     merge: str
     merge_method: str
+    undecided: Mapping[str, Json]
+    """What a proposal says while the forge has not worked out whether it merges."""
 
 
 @dataclass(frozen=True)
