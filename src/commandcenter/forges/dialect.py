@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from commandcenter.core.errors import ForgeError, Refusal
-from commandcenter.core.forge import Decision, Issue, Proposal, ProposalState, Review
+from commandcenter.core.forge import Decision, Issue, Proposal, ProposalState, Review, StatusState
 
 REVIEW_CONTEXT = "commandcenter/review"
 TEXT_CHARACTERS_MAX = 65_536
@@ -21,6 +22,15 @@ _VERBS = {
     Decision.REVISE: "Changes requested",
     Decision.REJECT: "Rejected",
 }
+
+
+class StatusBoard(Protocol):
+    """The part of a forge that shows commit statuses."""
+
+    async def set_status(
+        self, commit: str, *, context: str, state: StatusState, description: str
+    ) -> None:
+        """Set a commit status."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,17 @@ def check_can_merge(proposal: Proposal, head: str, *, mergeable: bool | None) ->
             hint=f"Rebase {proposal.head_branch} onto {proposal.base_branch}.",
             refusal=Refusal.UNMERGEABLE,
         )
+
+
+async def tell_verdict(forge: StatusBoard, review: Review) -> None:
+    """Set the commit status that says whether a review approved."""
+    good = review.decision is Decision.APPROVE
+    await forge.set_status(
+        review.commit,
+        context=REVIEW_CONTEXT,
+        state=StatusState.SUCCESS if good else StatusState.FAILURE,
+        description=_described(review),
+    )
 
 
 def cut(text: str, characters_max: int = TEXT_CHARACTERS_MAX) -> str:
@@ -120,8 +141,7 @@ def _said(issue: Issue) -> str:
     return issue.problem + (f"\n\nSuggestion: {issue.suggestion}" if issue.suggestion else "")
 
 
-def described(review: Review) -> str:
-    """Return the description of the commit status that goes with a review."""
+def _described(review: Review) -> str:
     first_line = review.summary.strip().partition("\n")[0]
     verdict = _VERBS[review.decision]
     return f"{verdict}: {first_line}" if first_line else verdict

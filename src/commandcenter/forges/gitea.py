@@ -18,16 +18,12 @@ from commandcenter.core.forge import (
     Proposal,
     ProposalState,
     Review,
-    StatusState,
 )
 from commandcenter.forges.dialect import (
-    DESCRIPTION_CHARACTERS_MAX,
     MERGEABLE_WAITS_S,
-    REVIEW_CONTEXT,
     Placed,
     check_can_merge,
     cut,
-    described,
     has_lines,
     line_text,
     mark,
@@ -35,6 +31,7 @@ from commandcenter.forges.dialect import (
     review_text,
     sendable,
 )
+from commandcenter.forges.pull_requests import PullRequests, User
 from commandcenter.forges.rest import Json, PageSize, Pause, RestApi, parsed
 
 TITLE_CHARACTERS_MAX = 255
@@ -45,7 +42,7 @@ _MERGE_REFUSALS = {405: Refusal.UNMERGEABLE, 404: Refusal.UNMERGEABLE, 409: Refu
 _MOVED = "head out of date"
 
 
-class Gitea:
+class Gitea(PullRequests):
     """One repository on Gitea or Forgejo. Implements `core.forge.Forge`."""
 
     kind = "gitea"
@@ -67,10 +64,9 @@ class Gitea:
             "Authorization": f"token {token.strip()}",
             "User-Agent": user_agent,
         }
-        self._api = RestApi(api_url, headers, client=client, pause=pause, page_size=_PAGES)
+        api = RestApi(api_url, headers, client=client, pause=pause, page_size=_PAGES)
         self._pause = pause
-        self._path = f"/repos/{quote(owner, safe='')}/{quote(repository, safe='')}"
-        self._login: str | None = None
+        super().__init__(api, f"/repos/{quote(owner, safe='')}/{quote(repository, safe='')}")
 
     async def propose(
         self, *, head_branch: str, base_branch: str, title: str, body: str
@@ -101,41 +97,6 @@ class Gitea:
     async def proposal(self, number: int) -> Proposal:
         """Return what the forge says of it now."""
         return await self._proposal(await self._pull_now(number))
-
-    async def review(self, number: int, review: Review) -> str:
-        """Publish a review, pinned to its commit, and a commit status `commandcenter/review`."""
-        published = await self._published(number, review)
-        if published is None:
-            published = await self._publish(number, review)
-        good = review.decision is Decision.APPROVE
-        await self.set_status(
-            review.commit,
-            context=REVIEW_CONTEXT,
-            state=StatusState.SUCCESS if good else StatusState.FAILURE,
-            description=described(review),
-        )
-        return published
-
-    async def set_status(
-        self, commit: str, *, context: str, state: StatusState, description: str
-    ) -> None:
-        """Set a commit status. Descriptions are cut to 140 characters."""
-        body = {
-            "state": state.value,
-            "context": context,
-            "description": sendable(description)[:DESCRIPTION_CHARACTERS_MAX],
-        }
-        await self._api.send("POST", f"{self._path}/statuses/{commit}", body)
-
-    async def comment(self, number: int, body: str) -> None:
-        """Add a comment, unless it is what we said last."""
-        text = cut(body)
-        path = f"{self._path}/issues/{number}/comments"
-        me = await self._me()
-        said = [_remark(entry) async for entry in self._api.pages(path)]
-        ours = [remark for remark in said if remark.user and remark.user.login == me]
-        if not ours or ours[-1].body != text:
-            await self._api.send("POST", path, {"body": text})
 
     async def merge(self, number: int, *, head: str) -> str:
         """Let the forge merge it if its head is still `head`; return the merge commit."""
@@ -169,10 +130,6 @@ class Gitea:
         pulls = await self._pulls("all", head_branch)
         newest_first = sorted(pulls, key=lambda pull: pull.number, reverse=True)
         return [await self._proposal(pull) for pull in newest_first]
-
-    async def aclose(self) -> None:
-        """Release connections."""
-        await self._api.aclose()
 
     async def _pull_now(self, number: int) -> _Pull:
         return _pull(await self._api.get(f"{self._path}/pulls/{number}"))
@@ -255,17 +212,6 @@ class Gitea:
         refs = [parsed(_Ref, entry) for entry in (found if isinstance(found, list) else [found])]
         return next((ref.object.sha for ref in refs if ref.ref == kept), pull.head.sha)
 
-    async def _me(self) -> str:
-        """Return the login that the token stands for; empty when it may not ask."""
-        if self._login is None:
-            try:
-                self._login = parsed(_User, await self._api.get("/user")).login
-            except ForgeError as error:
-                if error.status != 403:
-                    raise
-                self._login = ""
-        return self._login
-
     async def _published(self, number: int, review: Review) -> str | None:
         """Return how this very review was published before, if it was."""
         this = mark(review)
@@ -308,10 +254,6 @@ class Gitea:
         return placed(review, {file: lines.new for file, lines in shown.items()})
 
 
-class _User(BaseModel):
-    login: str
-
-
 class _End(BaseModel):
     label: str
     """The branch, also when it is gone."""
@@ -326,7 +268,7 @@ class _Pull(BaseModel):
     title: str
     body: str
     state: str
-    user: _User | None
+    user: User | None
     head: _End
     base: _End
     merged: bool
@@ -341,7 +283,7 @@ class _Pull(BaseModel):
 
 class _Remark(BaseModel):
     body: str
-    user: _User | None
+    user: User | None
     state: str = ""
     commit_id: str = ""
 

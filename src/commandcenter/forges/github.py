@@ -18,16 +18,12 @@ from commandcenter.core.forge import (
     Proposal,
     ProposalState,
     Review,
-    StatusState,
 )
 from commandcenter.forges.dialect import (
-    DESCRIPTION_CHARACTERS_MAX,
     MERGEABLE_WAITS_S,
-    REVIEW_CONTEXT,
     Placed,
     check_can_merge,
     cut,
-    described,
     has_lines,
     line_text,
     mark,
@@ -35,6 +31,7 @@ from commandcenter.forges.dialect import (
     review_text,
     sendable,
 )
+from commandcenter.forges.pull_requests import PullRequests, User
 from commandcenter.forges.rest import Json, Pause, RestApi, parsed
 
 API_URL = "https://api.github.com"
@@ -43,7 +40,7 @@ _API_VERSION = "2022-11-28"
 _REVIEW_TRIES_MAX = 3
 
 
-class GitHub:
+class GitHub(PullRequests):
     """One repository on GitHub. Implements `core.forge.Forge`."""
 
     kind = "github"
@@ -66,11 +63,10 @@ class GitHub:
             "User-Agent": user_agent,
             "X-GitHub-Api-Version": _API_VERSION,
         }
-        self._api = RestApi(api_url, headers, client=client, pause=pause)
+        api = RestApi(api_url, headers, client=client, pause=pause)
         self._pause = pause
         self._owner = owner
-        self._path = f"/repos/{quote(owner, safe='')}/{quote(repository, safe='')}"
-        self._login: str | None = None
+        super().__init__(api, f"/repos/{quote(owner, safe='')}/{quote(repository, safe='')}")
 
     async def propose(
         self, *, head_branch: str, base_branch: str, title: str, body: str
@@ -100,41 +96,6 @@ class GitHub:
     async def proposal(self, number: int) -> Proposal:
         """Return what the forge says of it now."""
         return _proposal(await self._pull_now(number))
-
-    async def review(self, number: int, review: Review) -> str:
-        """Publish a review, pinned to its commit, and a commit status `commandcenter/review`."""
-        published = await self._published(number, review)
-        if published is None:
-            published = await self._publish(number, review)
-        good = review.decision is Decision.APPROVE
-        await self.set_status(
-            review.commit,
-            context=REVIEW_CONTEXT,
-            state=StatusState.SUCCESS if good else StatusState.FAILURE,
-            description=described(review),
-        )
-        return published
-
-    async def set_status(
-        self, commit: str, *, context: str, state: StatusState, description: str
-    ) -> None:
-        """Set a commit status. Descriptions are cut to 140 characters."""
-        body = {
-            "state": state.value,
-            "context": context,
-            "description": sendable(description)[:DESCRIPTION_CHARACTERS_MAX],
-        }
-        await self._api.send("POST", f"{self._path}/statuses/{commit}", body)
-
-    async def comment(self, number: int, body: str) -> None:
-        """Add a comment, unless it is what we said last."""
-        text = cut(body)
-        path = f"{self._path}/issues/{number}/comments"
-        me = await self._me()
-        said = [_remark(entry) async for entry in self._api.pages(path)]
-        ours = [remark for remark in said if remark.user and remark.user.login == me]
-        if not ours or ours[-1].body != text:
-            await self._api.send("POST", path, {"body": text})
 
     async def merge(self, number: int, *, head: str) -> str:
         """Let the forge merge it if its head is still `head`; return the merge commit."""
@@ -173,10 +134,6 @@ class GitHub:
         asked = {"state": "all", "sort": "created", "direction": "desc"}
         return [_proposal(pull) for pull in await self._pulls(asked, head_branch)]
 
-    async def aclose(self) -> None:
-        """Release connections."""
-        await self._api.aclose()
-
     async def _pull_now(self, number: int) -> _Pull:
         return _pull(await self._api.get(f"{self._path}/pulls/{number}"))
 
@@ -210,17 +167,6 @@ class GitHub:
         if not changed:
             return pull
         return _pull(await self._api.send("PATCH", f"{self._path}/pulls/{pull.number}", changed))
-
-    async def _me(self) -> str:
-        """Return the login that the token stands for; empty when it stands for an app."""
-        if self._login is None:
-            try:
-                self._login = _user(await self._api.get("/user")).login
-            except ForgeError as error:
-                if error.status != 403:
-                    raise
-                self._login = ""
-        return self._login
 
     async def _published(self, number: int, review: Review) -> str | None:
         """Return how this very review was published before, if it was."""
@@ -270,10 +216,6 @@ class GitHub:
         return placed(review, {each.filename: diff_lines(each.patch or "").new for each in files})
 
 
-class _User(BaseModel):
-    login: str
-
-
 class _Repository(BaseModel):
     full_name: str
 
@@ -290,7 +232,7 @@ class _Pull(BaseModel):
     title: str
     body: str | None
     state: str
-    user: _User | None
+    user: User | None
     head: _End
     base: _End
     merged_at: str | None
@@ -306,7 +248,7 @@ class _Pull(BaseModel):
 
 class _Remark(BaseModel):
     body: str | None
-    user: _User | None
+    user: User | None
     state: str | None = None
     commit_id: str | None = None
 
@@ -331,10 +273,6 @@ def _understood(error: ForgeError) -> ForgeError:
 
 def _pull(answer: Json) -> _Pull:
     return parsed(_Pull, answer)
-
-
-def _user(answer: Json) -> _User:
-    return parsed(_User, answer)
 
 
 def _remark(answer: Json) -> _Remark:

@@ -24,20 +24,18 @@ from commandcenter.core.forge import (
 from commandcenter.forges.dialect import (
     DESCRIPTION_CHARACTERS_MAX,
     MERGEABLE_WAITS_S,
-    REVIEW_CONTEXT,
     check_can_merge,
     cut,
-    described,
     has_lines,
     line_text,
     mark,
     placed,
     review_text,
     sendable,
+    tell_verdict,
 )
 from commandcenter.forges.rest import Json, Pause, RestApi, parsed
 
-API_URL = "https://gitlab.com/api/v4"
 TITLE_CHARACTERS_MAX = 255
 _COMMAND = re.compile(r"^(\s*)/(?=\w)", re.MULTILINE)
 _STATES = {
@@ -123,13 +121,7 @@ class GitLab:
         request = await self._prepared(await self._request_now(number))
         await self._publish(request, review)
         published = await self._approve(request, review)
-        good = review.decision is Decision.APPROVE
-        await self.set_status(
-            review.commit,
-            context=REVIEW_CONTEXT,
-            state=StatusState.SUCCESS if good else StatusState.FAILURE,
-            description=described(review),
-        )
+        await tell_verdict(self, review)
         return published
 
     async def set_status(
