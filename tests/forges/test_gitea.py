@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from commandcenter.core.errors import ForgeError, Refusal
-from commandcenter.core.forge import Decision, ProposalState, Review
+from commandcenter.core.forge import Decision, Issue, ProposalState, Review
 from commandcenter.testing.forges import ForgeSuite
 from commandcenter.testing.gitea_server import PAGE_MAX, GiteaGround, GiteaServer
 
@@ -62,6 +62,30 @@ async def test_the_forge_itself_forgets_where_the_head_of_a_merged_one_was(
 
     assert shown["head"]["sha"] == pushed
     assert (await ground.forge.proposal(number)).head == head
+
+
+@pytest.mark.parametrize(
+    "path", ["größe/日本.txt", "with space.txt", 'a"quote\\.txt', "tab\tin.txt", 'ends"']
+)
+async def test_a_remark_finds_its_file_whatever_its_name(ground: GiteaGround, path: str) -> None:
+    # Lines of its content look like the head of another file.
+    content = "-- a/other.txt\n++ b/other.txt\n@@ -1 +1 @@\n"
+    quoted = {f'"{_escaped(path)}"': content}
+    head = await ground.commit("task-1", quoted, onto="main")
+    made = await ground.forge.propose(
+        head_branch="task-1", base_branch="main", title="A task", body=""
+    )
+    issues = (Issue("wrong", file=path, line=3), Issue("elsewhere", file="other.txt", line=1))
+
+    await ground.reviewer.review(made.number, Review(head, Decision.REVISE, "Look.", issues))
+
+    [remark] = await ground.line_comments(made.number)
+    assert (remark.path, remark.line) == (path, 3)
+
+
+def _escaped(path: str) -> str:
+    """Return a path as git's fast-import reads it between quotes."""
+    return path.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
 
 
 async def test_a_draft_does_not_merge(ground: GiteaGround) -> None:

@@ -82,7 +82,7 @@ def _path(named: str) -> str:
     if not named.startswith('"'):
         # git ends a name that has spaces with a tab.
         return named.removesuffix("\t").removeprefix("b/")
-    content = named.removesuffix("\t").strip('"').encode(errors="surrogateescape")
+    content = named.removesuffix("\t")[1:-1].encode(errors="surrogateescape")
     return _ESCAPED.sub(_unescaped, content).decode(errors="replace").removeprefix("b/")
 
 

@@ -34,7 +34,6 @@ from commandcenter.forges.dialect import (
 from commandcenter.forges.pull_requests import PullRequests, User
 from commandcenter.forges.rest import Json, Pause, RestApi, parsed
 
-API_URL = "https://api.github.com"
 TITLE_CHARACTERS_MAX = 256
 _API_VERSION = "2022-11-28"
 _REVIEW_TRIES_MAX = 3
