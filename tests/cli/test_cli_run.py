@@ -76,7 +76,7 @@ def test_pull_requests_that_are_left_open_are_success_when_asked_for(place: Plac
         "run", "plan.md", "--repo", "project", "--no-merge", "--agent-command", "echo >hello.txt"
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "waits for a person" in done.stdout
+    assert "it waits for approval: commandcenter approve " in done.stdout
 
 
 def test_the_service_answers_the_documented_calls_and_stops_cleanly(
