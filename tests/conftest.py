@@ -85,8 +85,16 @@ def dagger(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run slow tests last, so that what is quickly told is told first."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Run slow tests last, so that what is quickly told is told first.
+
+    Of these those first that take minutes: at the end all others would wait for them.
+    """
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> tuple[bool, int]:
+    slow = item.get_closest_marker("slow")
+    return slow is not None, -slow.kwargs.get("minutes", 0) if slow else 0
 
 
 @pytest.hookimpl(wrapper=True)
