@@ -116,6 +116,11 @@ def test_nothing_is_allowed_by_default() -> None:
     assert isinstance(decide(policy(["none"], {}), "example.org", 443), Refused)
 
 
+def test_the_model_is_no_host_and_adds_nothing() -> None:
+    assert not policy(["model"], {}).allows
+    assert policy(["model", "forge"], {}) == policy(["forge"], {})
+
+
 def test_none_stands_alone() -> None:
     with pytest.raises(InputError, match="cannot stand beside"):
         policy(["none", "pypi.test"], {})

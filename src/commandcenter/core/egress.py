@@ -18,6 +18,8 @@ from typing import Any
 from commandcenter.core.errors import InputError
 
 NONE = "none"
+MODEL = "model"
+"""Adds nothing: agents reach their model by the gateway, whatever the policy is."""
 REGISTRIES = "registries"
 """Stands for what the package managers of this machine are configured for: `core.registries`."""
 PRESETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -139,7 +141,7 @@ def policy(words: Iterable[str], addresses: Mapping[str, str]) -> Policy:
 def _rules(words: tuple[str, ...]) -> tuple[Rule, ...]:
     if NONE in words and len(words) > 1:
         raise InputError(f"`{NONE}` cannot stand beside other hosts.")
-    named = (word for word in words if word not in (NONE, REGISTRIES))
+    named = (word for word in words if word not in (NONE, MODEL, REGISTRIES))
     hosts = (host for word in named for host in PRESETS.get(word, (word,)))
     return tuple(dict.fromkeys(map(rule, hosts)))
 
@@ -158,7 +160,7 @@ def rule(text: str) -> Rule:
         raise InputError(
             f"`{text}` is no host that can be allowed.",
             hint="write `example.org`, `*.example.org`, `example.org:8443`, or one of "
-            + ", ".join((NONE, REGISTRIES, *PRESETS)),
+            + ", ".join((NONE, MODEL, REGISTRIES, *PRESETS)),
         )
     return Rule(host, below, port)
 
