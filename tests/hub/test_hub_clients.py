@@ -15,7 +15,7 @@ import pytest
 
 from commandcenter.testing.forges import served
 
-OCTOKIT = "@octokit/rest@22.0.1"
+OCTOKIT = "@octokit/rest@21.1.1"
 SCRIPT = """
 import { Octokit } from "@octokit/rest";
 const [baseUrl, auth] = process.argv.slice(2);
