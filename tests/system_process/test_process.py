@@ -133,3 +133,50 @@ async def test_what_a_command_prints_is_given_on_as_it_comes(tmp_path: Path) -> 
     assert before == b"first\n"
     assert bytes(seen) == b"first\nsecond\n"
     assert (done.stdout, done.stderr) == (b"first\n", b"second\n")
+
+
+HOOK = """#!/bin/sh
+[ "$1" = prepared ] || exit 0
+echo held > "$GIT_DIR/held"
+exec sleep 600
+"""
+"""Runs while git holds the locks of the refs that it is about to move."""
+
+
+async def test_a_push_that_is_cancelled_leaves_no_lock_in_the_upstream(tmp_path: Path) -> None:
+    git = ("git", "-c", "user.name=N", "-c", "user.email=n@example.org", "-C", str(tmp_path))
+    upstream = tmp_path / "upstream.git"
+    for words in (
+        ("init", "-q", "-b", "main", "work"),
+        ("-C", "work", "commit", "-q", "--allow-empty", "-m", "one"),
+        ("init", "-q", "--bare", "-b", "main", "upstream.git"),
+    ):
+        assert (await process.run((*git, *words))).exit_code == 0
+    hook = upstream / "hooks" / "reference-transaction"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(HOOK)
+    hook.chmod(0o755)
+    push = (*git, "-C", "work", "push", "-q", str(upstream), "main")
+    pushing = asyncio.create_task(process.run(push))
+    async with asyncio.timeout(30):
+        while not (upstream / "held").exists():  # noqa: ASYNC110 - git tells nobody
+            await asyncio.sleep(0.01)
+    held = [*upstream.rglob("*.lock")]
+
+    pushing.cancel()
+    await asyncio.wait({pushing})
+
+    assert held
+    assert [*upstream.rglob("*.lock")] == []
+
+
+async def test_a_command_that_does_not_end_when_it_is_asked_to_is_killed() -> None:
+    ignoring = ("sh", "-c", "trap '' TERM; echo begun; while :; do sleep 600; done")
+    begun = asyncio.Event()
+    running = asyncio.create_task(process.run(ignoring, on_output=lambda _: begun.set()))
+    await begun.wait()
+
+    running.cancel()
+    await asyncio.wait({running}, timeout=30)
+
+    assert running.cancelled()

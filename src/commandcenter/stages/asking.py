@@ -259,6 +259,7 @@ async def _flush(equipment: Equipment, job: Job, live: _Live) -> None:
 
 def _append(session: Session, now_ms: int, job: Job, data: dict[str, Any]) -> None:
     # A person may have cancelled the run: what has ended is told of no more.
+    facts.lock(session, job.run.id)
     if views.read_task(session, job.run.id, job.task.id).state is not State.IN_PROGRESS:
         return
     number = job.attempt.number

@@ -174,6 +174,7 @@ async def enter(equipment: Equipment, job: Job, phase: Phase, waiting_for: str =
 
 
 def _enter(session: Session, now_ms: int, job: Job, phase: Phase, waiting_for: str) -> None:
+    facts.lock(session, job.run.id)
     status = views.read_task(session, job.run.id, job.task.id)
     told = (status.phase, status.waiting_for) == (phase, waiting_for)
     if told or status.state is not State.IN_PROGRESS:

@@ -17,6 +17,9 @@ _MINIMAL: Mapping[str, str] = MappingProxyType(
     {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 )
 _CHUNK_BYTES = 65536
+GRACE_S = 2.0
+"""How long a command may take to end after TERM."""
+_LOOK_S = 0.01
 
 
 class OutOfTime(WorldError):  # noqa: N818 - it names an outcome
@@ -49,7 +52,8 @@ async def run(
 ) -> Finished:
     """Run a short host command in a process group of its own and return how it ended.
 
-    `environment` is the whole environment. Cancelling kills the group. `on_output` is given what
+    `environment` is the whole environment. Cancelling ends the group: by TERM, and after
+    `GRACE_S` by KILL. `on_output` is given what
     it prints, as it comes.
 
     Raises:
@@ -70,10 +74,10 @@ async def run(
         async with asyncio.timeout(timeout_s):
             return await _communicate(process, stdin, output_bytes_max, on_output, argv)
     except TimeoutError as error:
-        _kill_group(process)
+        await _end_group(process)
         raise OutOfTime(f"`{_name(argv)}` did not end within {timeout_s:g} s.") from error
     except BaseException:
-        _kill_group(process)
+        await _end_group(process)
         raise
     finally:
         # First, since `wait` waits for the pipes, too: one that we stopped reading while it was
@@ -134,9 +138,31 @@ async def _cancel(*futures: asyncio.Future[None] | asyncio.Future[bytes]) -> Non
     await asyncio.gather(*futures, return_exceptions=True)
 
 
-def _kill_group(process: asyncio.subprocess.Process) -> None:
+async def _end_group(process: asyncio.subprocess.Process) -> None:
+    """End all of a group: gracefully first, since a git that is killed leaves its locks behind."""
+    left_s = GRACE_S
+    try:
+        _signal_group(process, signal.SIGTERM)
+        while left_s > 0 and _has_living(process.pid):
+            await asyncio.sleep(_LOOK_S)
+            left_s -= _LOOK_S
+    finally:
+        _signal_group(process, signal.SIGKILL)
+
+
+def _signal_group(process: asyncio.subprocess.Process, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, number)
+
+
+def _has_living(group: int) -> bool:
+    """Say whether somebody of a group lives: the dead count for as long as nobody buries them."""
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, member_of = entry.read_text().rpartition(")")[2].split()[:3]
+            if int(member_of) == group and state not in "ZX":
+                return True
+    return False
 
 
 def spawn_detached(argv: Sequence[str], *, handed: int) -> int:
