@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from commandcenter.testing.desk import Desk, Host
+from commandcenter.testing.desk import Host
 from commandcenter.testing.engine import Dockerd
-from commandcenter.testing.judge import Judge, inhabitants, judge_stopped
+from commandcenter.testing.judge import judge_stopped
 from commandcenter.testing.scene import Installation, Sample, batch, plan, task
+from commandcenter.testing.survival import SLOW, outlive
 
 pytestmark = pytest.mark.slow
 
 MERGED = ("completed", "merged")
-SLOW = task(
-    "1.1",
-    "Slow",
-    files=["starts.txt", "slow.txt"],
-    script="run echo started >> starts.txt\nprint started\nsleep 4\nwrite slow.txt\n| slow",
-    checks=["test -f slow.txt"],
-)
 
 
 @pytest.fixture
@@ -70,20 +60,7 @@ async def test_tasks_work_at_one_time_in_a_container_each_and_land(
 async def test_a_container_goes_on_when_its_service_is_killed_and_is_not_started_twice(
     host: Host, sample: Sample, engine: Dockerd
 ) -> None:
-    judge = await Judge.appoint(host.installation, sample)
-    with host.serving() as first:
-        desk = await host.desk(first)
-        run = await desk.start(sample, plan(batch(1, SLOW)), execution_mode="container")
-        async with judge.watching(desk.url, run):
-            await _until_agent_works(desk, run)
-            _kill(first)
-            survivors = inhabitants(host.installation)
-            with host.serving() as second:
-                desk = await host.desk(second)
-                judge.url = desk.url
-                async with asyncio.timeout(90):
-                    await judge.over()
-                ended = await desk.ended(judge)
+    ended, survivors = await outlive(host, sample, "container")
 
     assert survivors
     assert ended.faults == ""
@@ -131,15 +108,3 @@ async def test_a_repository_that_asks_for_the_host_is_refused_before_anything_st
     assert "`mounts` is refused" in answer.json()["detail"]
     assert "[container]" in answer.json()["hint"]
     assert runs == []
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate(timeout=30)
-
-
-async def _until_agent_works(desk: Desk, run: str) -> None:
-    def works(events: list[Any]) -> bool:
-        return any("started" in json.dumps(e["data"]) for e in events if e["kind"] == "agent")
-
-    await desk.until(f"/{run}/events?format=json", works)

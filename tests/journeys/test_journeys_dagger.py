@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from commandcenter.testing import dagger_engine
 from commandcenter.testing.dagger_engine import Fault
-from commandcenter.testing.desk import Desk, Host
-from commandcenter.testing.judge import Judge, inhabitants, judge_stopped
+from commandcenter.testing.desk import Host
+from commandcenter.testing.judge import judge_stopped
 from commandcenter.testing.scene import Installation, Sample, batch, plan, task
+from commandcenter.testing.survival import SLOW, outlive
 from commandcenter.workspaces.dagger import CLIENT
 
 pytestmark = [pytest.mark.slow, pytest.mark.dagger_engine]
-
-SLOW = task(
-    "1.1",
-    "Slow",
-    files=["starts.txt", "slow.txt"],
-    script="run echo started >> starts.txt\nprint started\nsleep 4\nwrite slow.txt\n| slow",
-    checks=["test -f slow.txt"],
-)
 
 QUICK = task("1.1", "Quick", files=["quick.txt"])
 OTHER = task("1.1", "Other", files=["other.txt"])
@@ -37,20 +26,7 @@ async def test_a_session_goes_on_when_its_service_is_killed_and_is_not_started_t
     tmp_path: Path, sample: Sample, dagger: Mapping[str, str]
 ) -> None:
     host = Host(Installation.make(tmp_path / "own", variables=dagger), tmp_path)
-    judge = await Judge.appoint(host.installation, sample)
-    with host.serving() as first:
-        desk = await host.desk(first)
-        run = await desk.start(sample, plan(batch(1, SLOW)), execution_mode="dagger")
-        async with judge.watching(desk.url, run):
-            await _until_agent_works(desk, run)
-            _kill(first)
-            survivors = inhabitants(host.installation)
-            with host.serving() as second:
-                desk = await host.desk(second)
-                judge.url = desk.url
-                async with asyncio.timeout(120):
-                    await judge.over()
-                ended = await desk.ended(judge)
+    ended, survivors = await outlive(host, sample, "dagger")
 
     assert survivors
     assert ended.faults == ""
@@ -98,15 +74,3 @@ async def test_a_run_without_dagger_is_refused_with_what_to_install(tmp_path: Pa
     assert answer.status_code in (400, 422)
     assert "There is no `dagger`" in problem["detail"]
     assert "Install the Dagger CLI" in problem["hint"]
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    process.kill()
-    process.communicate(timeout=30)
-
-
-async def _until_agent_works(desk: Desk, run: str) -> None:
-    def works(events: list[Any]) -> bool:
-        return any("started" in json.dumps(e["data"]) for e in events if e["kind"] == "agent")
-
-    await desk.until(f"/{run}/events?format=json", works)
