@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from pydantic import BaseModel
 
 from commandcenter.core.errors import ForgeError
@@ -10,7 +12,7 @@ from commandcenter.forges.dialect import DESCRIPTION_CHARACTERS_MAX, cut, sendab
 from commandcenter.forges.rest import RestApi, parsed
 
 
-class PullRequests:
+class PullRequests(ABC):
     """The calls of one repository that need no translation. An adapter adds the others."""
 
     def __init__(self, api: RestApi, path: str) -> None:
@@ -52,13 +54,13 @@ class PullRequests:
         """Release connections."""
         await self._api.aclose()
 
+    @abstractmethod
     async def _published(self, number: int, review: Review) -> str | None:
         """Return how this very review was published before, if it was."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _publish(self, number: int, review: Review) -> str:
         """Publish a review, and return how."""
-        raise NotImplementedError
 
     async def _me(self) -> str:
         """Return the login that the token stands for; empty when it stands for an app."""
