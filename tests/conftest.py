@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from commandcenter.system import removal
 from commandcenter.testing import dagger_engine, github_contract
 from commandcenter.testing.engine import Dockerd, dockerd, lacking
 from commandcenter.testing.github_contract import Contract
@@ -28,6 +31,7 @@ _FOREIGN = (
     *("GITHUB_TOKEN", "GITEA_TOKEN", "GITLAB_TOKEN", "HOST", "PORT", "DATABASE_URL"),
 )
 """Variables by which the caller's surroundings would reach into a test."""
+_OWN_FOLDER = pytest.StashKey[Path]()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -82,6 +86,31 @@ def dagger(
         each for each in dagger_engine.events(folder / "state") if each["event"] == "INVALID"
     ]
     assert not invalid
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give a session a folder of its own.
+
+    By itself, pytest removes what the sessions before left, and fails on trees as deep as our
+    attacks make them.
+    """
+    if config.option.basetemp is None:
+        config.option.basetemp = tempfile.mkdtemp(prefix="cc-tests-")
+        config.stash[_OWN_FOLDER] = Path(config.option.basetemp)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None]:
+    """Remove what the tests left, unless one failed."""
+    yield
+    folder = session.config.stash.get(_OWN_FOLDER, None)
+    if folder is None:
+        return
+    if exitstatus:
+        print(f"\nWhat the tests left is in {folder}", file=sys.stderr)
+    else:
+        removal.remove(folder)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
