@@ -152,6 +152,8 @@ class Keep:
     """Logs of a run, after its end."""
     salvage_days: int = 30
     """Salvaged work that the target holds by now."""
+    images_days: int = 30
+    """An image that was built for commands, after it was last used."""
 
 
 @dataclass(frozen=True)
@@ -324,6 +326,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
         keep=Keep(
             keep.count("logs_days", defaults.keep.logs_days, least=0),
             keep.count("salvage_days", defaults.keep.salvage_days, least=0),
+            keep.count("images_days", defaults.keep.images_days, least=0),
         ),
         isolation=sandbox.choice("isolation", ISOLATIONS),
         read_only=tuple(Path(item).expanduser() for item in sandbox.texts("read_only")),

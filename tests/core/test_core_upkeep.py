@@ -15,6 +15,7 @@ from commandcenter.core.upkeep import (
     is_container,
     of_branch,
     of_capture,
+    of_image,
     of_logs,
     of_objects,
     of_salvage,
@@ -142,3 +143,26 @@ def test_folders_that_hold_several_things_are_looked_into(path: str) -> None:
 @pytest.mark.parametrize("path", ["logs/x", "workspaces/ws/x", "vaults/x/y", "workspaces/fixed"])
 def test_folders_that_are_one_thing_are_not(path: str) -> None:
     assert not is_container(PurePosixPath(path))
+
+
+@pytest.mark.parametrize(
+    ("current", "running", "age_days", "free"),
+    [
+        (False, 0, 30, True),
+        (False, 0, 29, False),
+        (False, 1, 30, False),
+        (True, 0, 30, False),
+    ],
+)
+def test_an_image_goes_when_nothing_runs_and_it_was_long_not_used(
+    current: bool, running: int, age_days: int, free: bool
+) -> None:
+    now = 1000 * DAY_MS
+    ruling = of_image(
+        current=current,
+        running=running,
+        used_ms=now - age_days * DAY_MS,
+        now_ms=now,
+        kept_days=30,
+    )
+    assert ruling.free is free

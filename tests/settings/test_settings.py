@@ -351,5 +351,5 @@ def test_a_floor_or_an_age_that_cannot_be_is_refused(tmp_path: Path, text: str) 
 
 def test_how_long_things_are_kept_is_set_in_days(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
-    path.write_text("[keep]\nlogs_days = 0\nsalvage_days = 7\n")
-    assert load({}, config=path).keep == Keep(logs_days=0, salvage_days=7)
+    path.write_text("[keep]\nlogs_days = 0\nsalvage_days = 7\nimages_days = 2\n")
+    assert load({}, config=path).keep == Keep(logs_days=0, salvage_days=7, images_days=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 import subprocess
@@ -219,3 +220,109 @@ async def test_an_unknown_image_is_refused_by_its_name(tmp_path: Path, engine: D
 def test_the_default_image_is_the_same_archive_for_the_same_user() -> None:
     assert container.skeleton(64000) == container.skeleton(64000)
     assert container.skeleton(64000) != container.skeleton(1000)
+
+
+async def test_an_image_that_was_built_can_be_removed_and_is_built_again(
+    tmp_path: Path, engine: Dockerd, base: str
+) -> None:
+    example = await repository(tmp_path, Dockerfile=DOCKERFILE)
+    mode = kind(tmp_path, engine, recipe=Recipe(dockerfile="Dockerfile"))
+    async with opened(mode, example):
+        pass
+    (built,) = [image for image in await mode.images() if not image.current]
+
+    problem = await mode.remove_image(built)
+    left = await mode.images()
+    async with opened(mode, example) as workspace:
+        told = await said(workspace, "read x </copied; echo $x")
+
+    assert built.size_bytes > 0
+    assert problem == ""
+    assert built.tag not in {image.tag for image in left}
+    assert told == "hello\n"
+
+
+async def test_images_of_other_data_folders_are_neither_listed_nor_lost(
+    tmp_path: Path, engine: Dockerd, base: str
+) -> None:
+    example = await repository(tmp_path, Dockerfile=DOCKERFILE)
+    recipe = Recipe(dockerfile="Dockerfile")
+    ours, theirs = (kind(tmp_path / name, engine, recipe=recipe) for name in ("a", "b"))
+    for mode in (ours, theirs):
+        async with opened(mode, example):
+            pass
+    before = await theirs.images()
+
+    for image in await ours.images():
+        assert await ours.remove_image(image) == ""
+
+    assert await ours.images() == ()
+    assert await theirs.images() == before
+    assert len(before) == 2
+
+
+async def test_an_image_that_was_used_again_meanwhile_stays(
+    tmp_path: Path, engine: Dockerd, base: str
+) -> None:
+    example = await repository(tmp_path, Dockerfile=DOCKERFILE)
+    mode = kind(tmp_path, engine, recipe=Recipe(dockerfile="Dockerfile"))
+    async with opened(mode, example):
+        pass
+    (looked_at,) = [image for image in await mode.images() if not image.current]
+    async with opened(mode, example):
+        pass
+
+    assert await mode.remove_image(looked_at) == "it was used meanwhile"
+    assert looked_at.tag in {image.tag for image in await mode.images()}
+
+
+async def test_an_image_that_a_command_runs_in_stays(
+    tmp_path: Path, engine: Dockerd, base: str
+) -> None:
+    example = await repository(tmp_path, Dockerfile=DOCKERFILE)
+    mode = kind(tmp_path, engine, recipe=Recipe(dockerfile="Dockerfile"))
+    started = asyncio.Event()
+    async with opened(mode, example) as workspace:
+        running = asyncio.create_task(
+            workspace.run(
+                "wait",
+                sh("echo started; until [ -e /work/go ]; do :; done; echo went on"),
+                on_line=lambda _: started.set(),
+            )
+        )
+        await started.wait()
+        (built,) = [image for image in await mode.images() if not image.current]
+        problem = await mode.remove_image(built)
+        (tree,) = (tmp_path / "state" / "ws").glob("*/tree")
+        (tree / "go").touch()
+        done = await running
+
+    assert "is using its referenced image" in problem
+    assert (done.ok, done.stdout) == (True, b"started\nwent on\n")
+
+
+async def test_the_log_of_a_build_that_failed_can_be_removed(
+    tmp_path: Path, engine: Dockerd, base: str
+) -> None:
+    example = await repository(tmp_path, Dockerfile=f"FROM {BASE}\nRUN exit 7\n")
+    mode = kind(tmp_path, engine, recipe=Recipe(dockerfile="Dockerfile"))
+    with pytest.raises(WorkspaceError):
+        async with opened(mode, example):
+            pass
+    (failed,) = [image for image in await mode.images() if not image.current]
+
+    problem = await mode.remove_image(failed)
+
+    assert failed.name.startswith("log of a build")
+    assert problem == ""
+    assert list((tmp_path / "state" / "builds").iterdir()) == []
+
+
+async def test_images_are_not_said_to_be_none_when_the_engine_does_not_answer(
+    tmp_path: Path, engine: Dockerd
+) -> None:
+    assert (await kind(tmp_path, engine).probe()).ok
+    elsewhere = {**engine.environment, "DOCKER_HOST": f"unix://{tmp_path}/nobody"}
+
+    with pytest.raises(WorkspaceError):
+        await Container(tmp_path / "state", Git(), elsewhere, engine="docker").images()

@@ -23,6 +23,7 @@ class Thing(StrEnum):
     BRANCH = "branch"
     WORKSPACE = "workspace"
     BASE = "base"
+    IMAGE = "image"
     CAPTURE = "capture"
     REF = "ref"
     SALVAGE = "salvage"
@@ -103,6 +104,17 @@ def of_base(*, used: bool) -> Ruling:
     if used:
         return Ruling(False, "a workspace lies on it")
     return Ruling(True, "no workspace lies on it; it is made again when one needs it")
+
+
+def of_image(*, current: bool, running: int, used_ms: int, now_ms: int, kept_days: int) -> Ruling:
+    """Decide about an image that was made for commands; `running` runs have not ended."""
+    if current:
+        return Ruling(False, "commands run in it")
+    if running:
+        return Ruling(False, "a run that has not ended may need it")
+    if now_ms - used_ms < kept_days * DAY_MS:
+        return Ruling(False, f"images are kept for {kept_days} days after they were last used")
+    return Ruling(True, "it was not used of late; it is made again when a run needs it")
 
 
 def of_pin(*, used: bool) -> Ruling:

@@ -172,6 +172,26 @@ class Laid:
 
 
 @dataclass(frozen=True)
+class MadeImage:
+    """An image of a container engine that was made for commands, and is there."""
+
+    engine: str
+    """`docker` or `podman`; empty when only the record of a build is there."""
+    tag: str
+    size_bytes: int
+    """What the engine says of it, which other images may share, and the record of its build."""
+    used_ms: int
+    """When a workspace was last opened with it, in ms since 1970; 0 when nobody knows."""
+    current: bool
+    """Commands without an image of their own run in it from now on."""
+
+    @property
+    def name(self) -> str:
+        """Return what people call it."""
+        return f"{self.engine} {self.tag}" if self.engine else f"log of a build, {self.tag}"
+
+
+@dataclass(frozen=True)
 class Strength:
     """How well this machine can isolate a workspace: probed, and shown."""
 
@@ -307,3 +327,13 @@ class Workspaces(Protocol):
 
     async def remove_base(self, path: Path) -> bool:
         """Remove a base unless a workspace lies on it, also one that is just being opened."""
+
+    async def images(self) -> tuple[MadeImage, ...]:
+        """Return the images that were made for commands here.
+
+        Raises:
+            WorkspaceError: the engine that holds them does not answer.
+        """
+
+    async def remove_image(self, image: MadeImage) -> str:
+        """Remove one, unless it was used again meanwhile; return why it stays, or nothing."""

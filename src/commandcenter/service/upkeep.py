@@ -24,6 +24,7 @@ from commandcenter.core.upkeep import (
     of_base,
     of_branch,
     of_capture,
+    of_image,
     of_logs,
     of_objects,
     of_pin,
@@ -77,6 +78,10 @@ class _Facts:
     def active(self, upstream: str) -> int:
         return sum(not r.ended_ms for r in self.runs.values() if r.upstream == upstream)
 
+    @property
+    def running(self) -> int:
+        return sum(not run.ended_ms for run in self.runs.values())
+
 
 @dataclass(frozen=True)
 class _Candidate:
@@ -99,6 +104,7 @@ class Upkeep:
             self._branches,
             self._workspaces,
             self._bases,
+            self._images,
             self._vaults,
             self._salvage,
             self._logs,
@@ -202,6 +208,28 @@ class Upkeep:
                 found.append(
                     _candidate(Thing.BASE, str(each.path), ruling, await _measured(each.path), act)
                 )
+        return found
+
+    async def _images(self, facts: _Facts, _: Sequence[Item]) -> list[_Candidate]:
+        found = []
+        for name, kind in self._equipment.workspaces.items():
+            try:
+                images = await kind.images()
+            except CommandCenterError as error:
+                ruling = Ruling(False, f"its engine cannot be asked: {error.message}")
+                found.append(_candidate(Thing.IMAGE, f"all of {name}", ruling))
+                continue
+            for each in images:
+                ruling = of_image(
+                    current=each.current,
+                    running=facts.running,
+                    used_ms=each.used_ms,
+                    now_ms=self._equipment.now_ms(),
+                    kept_days=self._keep.images_days,
+                )
+                act = partial(kind.remove_image, each)
+                size = each.size_bytes
+                found.append(_candidate(Thing.IMAGE, each.name, ruling, size, act))
         return found
 
     # Vaults: refs and objects

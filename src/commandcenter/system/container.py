@@ -195,14 +195,51 @@ def write_fixed(folder: Path) -> None:
     sandbox.replace_file(folder / SECCOMP, seccomp.profile(platform.machine()))
 
 
-async def default_image(engine: Engine) -> Image:
+def default_tag(owner: str) -> str:
+    """Return the name of the image that needs no registry, of one data folder."""
+    return _tag(owner, "host", hashlib.sha256(skeleton(user_id())).hexdigest()[:16])
+
+
+def build_tag(owner: str, inputs: str) -> str:
+    """Return the name of an image that is built for one data folder from these inputs."""
+    return _tag(owner, "build", inputs)
+
+
+def _tag(owner: str, made: str, inputs: str) -> str:
+    # With its owner in the name, removing it takes it from no other data folder.
+    return f"{_NAME}-{made}-{owner}:{inputs}"
+
+
+async def images(engine: Engine, owner: str) -> dict[str, int]:
+    """Return the names of all images that were made for a data folder, with their sizes in bytes.
+
+    Raises:
+        WorkspaceError: the engine does not answer.
+    """
+    said = await engine.demand("images", "--format", "{{.Repository}}:{{.Tag}}")
+    # Podman says where an image without a registry is: at "localhost".
+    tags = [each.removeprefix("localhost/") for each in said.split()]
+    ours = tuple(_tag(owner, made, "") for made in ("host", "build"))
+    return {tag: (await _about(engine, tag)).get("Size", 0) for tag in tags if tag.startswith(ours)}
+
+
+async def remove_image(engine: Engine, tag: str) -> str:
+    """Remove the name of an image, and the image if that was its last; return what is against it.
+
+    Raises:
+        WorkspaceError: the engine does not answer.
+    """
+    done = await engine.ask("rmi", tag)
+    return last_line(done.stderr) if done.exit_code else ""
+
+
+async def default_image(engine: Engine, owner: str) -> Image:
     """Return the image that needs no registry, made now if it is not there yet.
 
     Raises:
         WorkspaceError: the engine cannot make it.
     """
-    archive = skeleton(user_id())
-    tag = f"commandcenter-host:{hashlib.sha256(archive).hexdigest()[:16]}"
+    archive, tag = skeleton(user_id()), default_tag(owner)
     if (await engine.ask("image", "inspect", tag)).exit_code:
         await engine.demand("import", "-", tag, stdin=archive)
     return Image((await _about(engine, tag))["Id"], bare=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from sqlalchemy.orm import Session
 
@@ -31,6 +32,7 @@ from commandcenter.system.vault import Vault, task_ref
 from commandcenter.testing.scene import Sample
 
 TASK = Task("1.1", "A task", "1")
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass
@@ -43,9 +45,12 @@ class Yard:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, folder: Path, keep: Keep) -> AsyncIterator[Yard]:
+    async def open(
+        cls, folder: Path, keep: Keep, variables: Mapping[str, str] = NOTHING
+    ) -> AsyncIterator[Yard]:
         """Make a data folder, and a sample with an origin."""
-        environ = {"COMMANDCENTER_DATA_DIR": str(folder / "data"), "PATH": os.environ["PATH"]}
+        own = {"COMMANDCENTER_DATA_DIR": str(folder / "data"), "PATH": os.environ["PATH"]}
+        environ = {**own, **variables}
         settings = replace(load(environ), keep=keep)
         sample = await Sample.make(folder / "sample")
         async with owning(settings) as service:

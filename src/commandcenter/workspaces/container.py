@@ -21,6 +21,7 @@ from commandcenter.core.workspace import (
     Command,
     Contents,
     Hold,
+    MadeImage,
     Resources,
     Strength,
     WorkspaceKey,
@@ -159,7 +160,7 @@ class Container(Folders[_Means]):
     async def _have_image(self, engine: Engine) -> Image:
         if self._recipe.image:
             return await container.named_image(engine, self._recipe.image)
-        return await container.default_image(engine)
+        return await container.default_image(engine, self._owner)
 
     async def _run_probe(self, means: _Means, folder: Path) -> str | None:
         make_folders(folder, WorkspaceKey("probe", "probe", 0))
@@ -242,14 +243,16 @@ class Container(Folders[_Means]):
     async def _built(self, engine: Engine, recipe: Recipe, vault: Path, commit: str) -> Image:
         inputs = await self._inputs(recipe, vault, commit)
         name = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
-        log = made(self._root / "builds") / f"{name}.log"
-        async with self._building[name]:
+        tag = container.build_tag(self._owner, name)
+        log = self._log(tag)
+        async with self._building[tag]:
+            log.touch()
             scratch = self._scratch()
             try:
                 await lay_out(self._git, vault, commit, scratch / "tree", scratch / "git" / ".git")
                 return await container.built_image(
                     engine,
-                    f"commandcenter-build:{name}",
+                    tag,
                     scratch / "tree",
                     recipe,
                     network=self._build_network,
@@ -257,6 +260,52 @@ class Container(Folders[_Means]):
                 )
             finally:
                 await asyncio.to_thread(removal.remove, scratch)
+
+    def _log(self, tag: str) -> Path:
+        """Return what the building of an image printed; its time is when it was last used."""
+        return made(self._root / "builds") / f"{tag.rpartition(':')[2]}.log"
+
+    async def images(self) -> tuple[MadeImage, ...]:
+        """Return the images that were made here; see `core.workspace.Workspaces`."""
+        if not self._has_used_an_engine():
+            return ()
+        engines, problems = await container.find(self._environ, self._engine)
+        if not engines:
+            raise WorkspaceError(" ".join(problems))
+        held = {each.kind: await container.images(each, self._owner) for each in engines}
+        found = [
+            self._made_image(kind, tag, size)
+            for kind, of in held.items()
+            for tag, size in of.items()
+        ]
+        built = {self._log(each.tag) for each in found}
+        logs = [each for each in made(self._root / "builds").glob("*.log") if each not in built]
+        unbuilt = [container.build_tag(self._owner, each.stem) for each in logs]
+        return (*found, *(self._made_image("", tag, 0) for tag in unbuilt))
+
+    def _made_image(self, engine: str, tag: str, size_bytes: int) -> MadeImage:
+        current = tag == container.default_tag(self._owner)
+        try:
+            log = self._log(tag).stat()
+        except FileNotFoundError:
+            return MadeImage(engine, tag, size_bytes, 0, current)
+        used_ms = log.st_mtime_ns // 1_000_000
+        return MadeImage(engine, tag, size_bytes + log.st_size, used_ms, current)
+
+    async def remove_image(self, image: MadeImage) -> str:
+        """Remove one; see `core.workspace.Workspaces`."""
+        async with self._building[image.tag]:
+            if self._made_image("", image.tag, 0).used_ms != image.used_ms:
+                return "it was used meanwhile"
+            engines, _ = await container.find(self._environ, image.engine or "auto")
+            for engine in engines if image.engine else ():
+                if problem := await container.remove_image(engine, image.tag):
+                    return problem
+            self._log(image.tag).unlink(missing_ok=True)
+            return ""
+
+    def _has_used_an_engine(self) -> bool:
+        return (self._root / "fixed").is_dir()
 
     async def _inputs(self, recipe: Recipe, vault: Path, commit: str) -> list[object]:
         """Return what an image is made of, as JSON."""
@@ -312,7 +361,7 @@ class Container(Folders[_Means]):
     async def _tidy(self) -> None:
         """Remove the containers of this data folder that no shim looks after."""
         # Whoever has never used an engine need not wait for one.
-        if not (self._root / "fixed").is_dir():
+        if not self._has_used_an_engine():
             return
         engines, _ = await container.find(self._environ, self._engine)
         for engine in engines:

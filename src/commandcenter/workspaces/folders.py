@@ -24,6 +24,7 @@ from commandcenter.core.workspace import (
     Ended,
     Found,
     Laid,
+    MadeImage,
     Strength,
     WorkspaceKey,
     folder_name,
@@ -183,6 +184,14 @@ class Folders(ABC, Generic[MeansT]):
     async def remove_base(self, path: Path) -> bool:
         """Remove a base unless a workspace lies on it, also one that is just being opened."""
         return await self._bases.remove(path, self._used_bases)
+
+    async def images(self) -> tuple[MadeImage, ...]:
+        """Return the images that were made for commands here; mostly there are none."""
+        return ()
+
+    async def remove_image(self, image: MadeImage) -> str:
+        """Remove one; see `core.workspace.Workspaces`."""
+        raise NotImplementedError(f"{self.kind} makes no images: {image}")
 
     def _folder(self, key: WorkspaceKey) -> Path:
         # Its file `key` has the words.
