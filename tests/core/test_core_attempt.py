@@ -246,6 +246,42 @@ def test_the_same_tree_reviewed_twice_is_a_stall() -> None:
     assert "stalled" in decision.explanation
 
 
+LEAK = Issue("it  leaks", Severity.BLOCKER, True, "a.py", 3)
+SLOW = Issue("it is slow", Severity.MAJOR, True, "a.py", 9)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "stalled"),
+    [
+        ((LEAK,), (LEAK,), True),
+        ((LEAK,), (replace(LEAK, problem="it leaks", line=7, severity=Severity.MINOR),), True),
+        ((LEAK,), (SLOW, LEAK), True),
+        ((LEAK, SLOW), (LEAK,), False),
+        ((LEAK,), (replace(LEAK, file="b.py"),), False),
+        ((LEAK,), (SLOW,), False),
+    ],
+)
+def test_a_reviewer_that_asks_again_for_all_it_asked_for_is_a_stall(
+    first: tuple[Issue, ...], then: tuple[Issue, ...], stalled: bool
+) -> None:
+    seen = replace(WORKING, tree=TREE)
+    once = again(after_review(review(Decision.REVISE, *first), "", seen, BOUNDS)).attempt
+    changed = replace(Attempt.from_json(once.to_json()), tree="d" * 40)
+
+    decision = after_review(review(Decision.REVISE, *then), "", changed, BOUNDS)
+
+    assert isinstance(decision, GiveUp) is stalled
+    assert not stalled or "asks again" in given_up(decision).explanation
+
+
+def test_a_fresh_start_is_not_held_against_the_issues_of_the_work_before() -> None:
+    seen = replace(WORKING, tree=TREE)
+    once = again(after_review(review(Decision.REVISE, LEAK), "", seen, BOUNDS)).attempt
+    fresh = replace(again(after_conflict(("a.py",), once, BOUNDS)).attempt, tree="d" * 40)
+
+    assert isinstance(after_review(review(Decision.REVISE, LEAK), "", fresh, BOUNDS), TryAgain)
+
+
 def test_reviews_end_at_their_bound() -> None:
     late = replace(WORKING, tree=TREE, last_tree="d" * 40, review_rounds=2)
     decision = given_up(after_review(review(Decision.REVISE), "", late, BOUNDS))
@@ -293,6 +329,7 @@ attempts = st.builds(
             "str": st.text(max_size=20),
             "bool": st.booleans(),
             "float": st.floats(0, 99),
+            "tuple[str, ...]": st.lists(st.text(max_size=16), max_size=3).map(tuple),
         }[str(field.type)]
         for field in fields(Attempt)
     },

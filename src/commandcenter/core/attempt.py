@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -46,6 +47,8 @@ class Attempt:
     """Runs that the world ended."""
     last_tree: str = ""
     """Tree that the last review saw, to notice a stall."""
+    last_issues: tuple[str, ...] = ()
+    """Fingerprints of what the last review asked for, for the same."""
     head: str = ""
     """Captured commit of this try; empty before."""
     tree: str = ""
@@ -66,7 +69,8 @@ class Attempt:
         """
         if record["schema"] != 1:
             raise newer_record("a try")
-        return Attempt(**{key: value for key, value in record.items() if key != "schema"})
+        values = {key: value for key, value in record.items() if key != "schema"}
+        return Attempt(**{**values, "last_issues": tuple(values.get("last_issues", ()))})
 
     def again(self, feedback: str, *, fresh: bool) -> Attempt:
         """Return the next try, which counts: fresh from the target's tip, or going on."""
@@ -91,10 +95,14 @@ class Attempt:
         )
         return self._next(feedback, fresh=True, stops=self.stops + 1)
 
-    def revised(self, feedback: str) -> Attempt:
-        """Return the next try after a reviewer asked for a change."""
+    def revised(self, feedback: str, issues: tuple[str, ...]) -> Attempt:
+        """Return the next try after a reviewer asked for a change, with these fingerprints."""
         return self._next(
-            feedback, fresh=False, review_rounds=self.review_rounds + 1, last_tree=self.tree
+            feedback,
+            fresh=False,
+            review_rounds=self.review_rounds + 1,
+            last_tree=self.tree,
+            last_issues=issues,
         )
 
     def _next(self, feedback: str, *, fresh: bool, **changes: Any) -> Attempt:
@@ -116,6 +124,7 @@ class Attempt:
             session="",
             resume=False,
             session_cost_usd=0.0,
+            last_issues=(),
         )
 
 
@@ -299,7 +308,7 @@ def after_person(decision: Decision, words: str, by: str, attempt: Attempt) -> N
             return GiveUp(Reason.REVIEW, _with_words(f"{by} rejected it", words))
         case Decision.REVISE:
             feedback = f"A person, {by}, read your change and asks for more:\n\n{words}"
-            following = replace(attempt.revised(feedback), review_rounds=0, last_tree="")
+            following = replace(attempt.revised(feedback, ()), review_rounds=0, last_tree="")
             return TryAgain(following, f"{by} asks for a change")
 
 
@@ -307,10 +316,22 @@ def _revise(review: Review, attempt: Attempt, bounds: Bounds) -> Next:
     if attempt.last_tree and attempt.last_tree == attempt.tree:
         explanation = "review stalled: the agent changed nothing after the last review"
         return GiveUp(Reason.REVIEW, _with_words(explanation, review.summary))
+    issues = _fingerprints(review)
+    if attempt.last_issues and set(attempt.last_issues) <= set(issues):
+        explanation = "review stalled: the reviewer asks again for all that it asked for before"
+        return GiveUp(Reason.REVIEW, _with_words(explanation, review.summary))
     if attempt.review_rounds + 1 >= bounds.review_rounds_max:
         explanation = f"not approved after {bounds.review_rounds_max} reviews"
         return GiveUp(Reason.REVIEW, _with_words(explanation, review.summary))
-    return TryAgain(attempt.revised(_issues(review)), "the reviewer asks for a change")
+    return TryAgain(attempt.revised(_issues(review), issues), "the reviewer asks for a change")
+
+
+def _fingerprints(review: Review) -> tuple[str, ...]:
+    """Return what tells the issues of a review from others, wherever their lines are by now."""
+    return tuple(
+        hashlib.sha256(f"{issue.file}\0{' '.join(issue.problem.split())}".encode()).hexdigest()[:16]
+        for issue in review.issues
+    )
 
 
 def _issues(review: Review) -> str:
