@@ -13,7 +13,8 @@ from commandcenter.system.boot import BOOT
 from commandcenter.system.git import Git
 from commandcenter.system.sandbox import AGENT_ID
 from commandcenter.testing.workspaces import Example, example_vault
-from commandcenter.workspaces.prepared import Bases, seen_from_inside
+from commandcenter.workspaces.layout import owned_by
+from commandcenter.workspaces.prepared import Bases
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ async def test_the_index_stays_valid_with_the_agents_ids(tmp_path: Path) -> None
     before = await process.run((*git, "ls-files", "-s"))
     index = tmp_path / ".git" / "index"
 
-    index.write_bytes(seen_from_inside(index.read_bytes(), 20))
+    index.write_bytes(owned_by(index.read_bytes(), 20, AGENT_ID, AGENT_ID))
 
     after = await process.run((*git, "ls-files", "-s"))
     debug = await process.run((*git, "ls-files", "--debug"))

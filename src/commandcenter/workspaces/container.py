@@ -31,7 +31,7 @@ from commandcenter.system.container import Engine, Image, Name
 from commandcenter.system.git import Git
 from commandcenter.system.sandbox import Sandbox
 from commandcenter.workspaces.folders import Folders, FolderWorkspace, made, make_folders, owned
-from commandcenter.workspaces.prepared import lay_out
+from commandcenter.workspaces.layout import lay_out
 from commandcenter.workspaces.run_folder import RunFolder
 
 DEFAULT = Recipe()

@@ -33,7 +33,8 @@ from commandcenter.system import beneath, footprint, removal, sandbox
 from commandcenter.system.boot import BOOT, boot_id, noted_boot
 from commandcenter.system.git import Git
 from commandcenter.system.sandbox import Bind, Overlay, Sandbox
-from commandcenter.workspaces.prepared import Bases, lay_out
+from commandcenter.workspaces.layout import lay_out
+from commandcenter.workspaces.prepared import Bases
 from commandcenter.workspaces.run_folder import OnLine, RunFolder
 
 RESULT_BYTES_MAX = 256 * 2**10

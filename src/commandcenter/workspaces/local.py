@@ -31,7 +31,8 @@ from commandcenter.workspaces.folders import (
     make_folders,
     owned,
 )
-from commandcenter.workspaces.prepared import Base, give
+from commandcenter.workspaces.layout import give
+from commandcenter.workspaces.prepared import Base
 from commandcenter.workspaces.run_folder import RunFolder
 
 Rung = Literal["overlay", "checkout"]
