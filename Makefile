@@ -3,7 +3,7 @@ PYTHON ?= python3
 UV := .venv/bin/uv
 BIN := .venv/bin
 
-.PHONY: setup demo test check bench soak lock agents clean
+.PHONY: setup demo test check bench soak qualify lock agents clean
 
 setup: .venv/.ready
 
@@ -36,6 +36,10 @@ bench: setup
 # For example: make soak SOAK="--seed 7 --only 12"
 soak: setup
 	@$(BIN)/python -m commandcenter.testing.soak $(SOAK)
+
+# A round of every mode; for example: make qualify QUALIFY="--rounds 10 --kill-every 2 --log log.md"
+qualify: setup
+	@$(BIN)/commandcenter qualify --own-engines $(QUALIFY)
 
 agents: setup
 	@$(UV) pip install --quiet --require-hashes -r requirements-agents.txt --python $(BIN)/python

@@ -245,14 +245,15 @@ def load(environ: Mapping[str, str], *, config: Path | None = None) -> Settings:
     Raises:
         InputError: the file cannot be read, or says something unknown.
     """
-    path = config or _configured_path(environ)
+    path = config or configured_path(environ)
     named = config is not None or environ.get("COMMANDCENTER_CONFIG")
     table = _read(path) if named or path.is_file() else {}
     settings = _from_table(table, path, environ)
     return _with_environment(settings, environ)
 
 
-def _configured_path(environ: Mapping[str, str]) -> Path:
+def configured_path(environ: Mapping[str, str]) -> Path:
+    """Return the path of the configuration file of this environment, whether it is there or not."""
     if named := environ.get("COMMANDCENTER_CONFIG"):
         return Path(named)
     return Path(platformdirs.user_config_dir("commandcenter")) / "config.toml"

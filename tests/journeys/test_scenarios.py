@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from commandcenter.testing.desk import Ended, Json
+from commandcenter.testing.judge import Criterion, Violation
 from commandcenter.testing.scenarios import Scenario
 from commandcenter.testing.scene import Sample
 
@@ -39,7 +40,7 @@ GOOD = Ended(
     "exec_1",
     {},
     {"1.1": one("10:00", "10:01"), "1.2": one("10:01", "10:02")},
-    "",
+    (),
     [
         event(1, "task.phase", "1.1", phase="working"),
         event(2, "task.phase", "1.2", phase="working"),
@@ -51,7 +52,10 @@ GOOD = Ended(
     ],
 )
 BAD = {
-    "what a judge found": (replace(GOOD, faults="branch is left"), "branch is left"),
+    "what a judge found": (
+        replace(GOOD, violations=(Violation(Criterion.LEFTOVERS, "branch is left"),)),
+        "branch is left",
+    ),
     "another end": (
         replace(GOOD, tasks={**GOOD.tasks, "1.2": {**one("10:01", "10:02"), "reason": "agent"}}),
         "its tasks ended as",
@@ -86,7 +90,7 @@ async def test_what_did_not_end_as_it_has_to_is_blamed(sample: Sample, name: str
 
     (found,) = await SCENARIO.faults(ended, sample)
 
-    assert fault in found
+    assert fault in found.evidence
 
 
 @pytest.mark.parametrize("lines", [{"README.md": 2}, {"missing.txt": 1}])
@@ -95,7 +99,8 @@ async def test_a_target_without_the_wanted_files_is_blamed(
 ) -> None:
     (found,) = await replace(SCENARIO, lines=lines).faults(GOOD, sample)
 
-    assert found.startswith("the target has")
+    assert found.evidence.startswith("the target has")
+    assert found.criterion is Criterion.MERGE
 
 
 async def test_a_file_that_nobody_asked_for_is_blamed(sample: Sample) -> None:
@@ -103,4 +108,4 @@ async def test_a_file_that_nobody_asked_for_is_blamed(sample: Sample) -> None:
 
     (found,) = await SCENARIO.faults(GOOD, sample)
 
-    assert "extra.txt" in found
+    assert "extra.txt" in found.evidence

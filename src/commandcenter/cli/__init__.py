@@ -17,7 +17,7 @@ from commandcenter.cli.invocation import Invocation
 _COMMANDS = (
     *("run", "serve", "status", "logs", "events", "cancel", "retry"),
     *("approve", "comment", "reject"),
-    *("salvage", "gc", "hub", "doctor", "plan"),
+    *("salvage", "gc", "hub", "doctor", "qualify", "plan"),
 )
 _MODULES = {"comment": "approve", "reject": "approve"}
 """Of commands that share one."""

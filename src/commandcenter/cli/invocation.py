@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from commandcenter.settings import Settings, load
+from commandcenter.settings import Settings, configured_path, load
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,10 @@ class Invocation:
         if self.data_dir is not None:
             environ["COMMANDCENTER_DATA_DIR"] = str(self.data_dir)
         return load(environ, config=self.config)
+
+    def config_path(self) -> Path:
+        """Return the path of the configuration, whether it is there or not."""
+        return self.config or configured_path(os.environ)
 
 
 invocation = click.make_pass_decorator(Invocation)

@@ -18,7 +18,7 @@ import httpx
 
 from commandcenter.api.app import create_api
 from commandcenter.app import running
-from commandcenter.testing.judge import Judge, Untouched, client_of
+from commandcenter.testing.judge import Judge, Untouched, Violation, client_of
 from commandcenter.testing.scene import Installation, Sample
 
 Json = dict[str, Any]  # Any: JSON as the service answers it
@@ -32,9 +32,14 @@ class Ended:
     execution_id: str
     status: Json
     tasks: dict[str, Json]
-    faults: str
-    """What the judge found, one violation a line; empty is good."""
+    violations: tuple[Violation, ...]
+    """What the judge found; nothing is good."""
     events: list[Json]
+
+    @property
+    def faults(self) -> str:
+        """Return what the judge found, one violation a line; empty is good."""
+        return "\n".join(map(str, self.violations))
 
     def kinds(self, task: str) -> list[str]:
         """Return the kinds of a task's events, in order."""
@@ -94,7 +99,7 @@ class Desk:
             judge.run,
             await self.get(f"/{judge.run}/status"),
             {task["task_number"]: task for task in await self.get(f"/{judge.run}/tasks")},
-            "\n".join(map(str, await judge.judge())),
+            await judge.judge(),
             await self.get(f"/{judge.run}/events?format=json&limit=10000"),
         )
 

@@ -47,6 +47,8 @@ REVIEW_CONTEXT = "commandcenter/review"
 class Criterion(StrEnum):
     """What a run is judged on; SPEC 12 lists them."""
 
+    SESSION = "the session starts without errors"
+    OUTCOME = "every task ends as its plan has it"
     TRANSITIONS = "tasks go from pending through in progress to their end"
     STORE = "the stored state is the fold of the events"
     STATUS = "the status API is correct at all times"

@@ -44,23 +44,33 @@ class Sample:
         remote: bool = True,
         branch: str = "main",
         files: Mapping[str, str] = _FILES,
+        origin: Path | None = None,
     ) -> Sample:
-        """Make a checkout with one commit, and with `remote` the bare origin it was cloned from."""
+        """Make a checkout with one commit, and with `remote` the bare origin it was cloned from.
+
+        With `origin` it is a copy of what is checked out in that repository.
+        """
         git = Git()
         folder.mkdir(parents=True, exist_ok=True)
-        origin, checkout = folder / "origin.git", folder / "checkout"
-        await git.run("init", "--quiet", "--bare", "-b", branch, str(origin), git_dir=None)
-        start = await write_commit(git, origin, branch, files, "Start", None)
+        bare, checkout = folder / "origin.git", folder / "checkout"
+        if origin is None:
+            await git.run("init", "--quiet", "--bare", "-b", branch, str(bare), git_dir=None)
+            start = await write_commit(git, bare, branch, files, "Start", None)
+        else:
+            words = ("clone", "--quiet", "--bare", "--no-hardlinks", "--single-branch")
+            await git.run(*words, str(origin), str(bare), git_dir=None, network=True)
+            branch = (await git.run("symbolic-ref", "--short", "HEAD", git_dir=bare)).text
+            start = (await git.run("rev-parse", "HEAD", git_dir=bare)).text
         await git.run(
             "clone",
             "--quiet",
             "--no-hardlinks",
-            str(origin),
+            str(bare),
             str(checkout),
             git_dir=None,
             network=True,
         )
-        sample = cls(checkout, origin if remote else checkout, start, branch, git)
+        sample = cls(checkout, bare if remote else checkout, start, branch, git)
         if not remote:
             await sample.run("remote", "remove", "origin")
         return sample

@@ -1,0 +1,1 @@
+"""Proves an installation: the ten scenarios in every mode, watched by a judge, and on record."""
