@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import click
 from pydantic import TypeAdapter
@@ -41,6 +44,15 @@ async def _doctor(settings: Settings, *, as_json: bool) -> int:
         _show(findings)
     missing = any(finding.health is Health.MISSING for finding in findings)
     return FAILED if missing else 0
+
+
+async def modes(settings: Settings) -> Mapping[str, FindingAnswer]:
+    """Return what is found of each mode, in a data folder that is there for it alone."""
+    with tempfile.TemporaryDirectory(prefix="cc-doctor-") as aside:
+        async with reading(replace(settings, data_dir=Path(aside))) as client:
+            answer = await client.get_doctor()
+    findings = _FINDINGS.validate_json(answer.content)
+    return {each.name[5:]: each for each in findings if each.name.startswith("mode ")}
 
 
 def _show(findings: Sequence[FindingAnswer]) -> None:

@@ -16,20 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import TypeAdapter
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from commandcenter.api.schema import FindingAnswer
-from commandcenter.cli.client import reading
+from commandcenter.cli.doctor import modes
 from commandcenter.cli.failure import FAILED
 from commandcenter.cli.invocation import Invocation, invocation
 from commandcenter.cli.summary import console
 from commandcenter.cli.wording import duration, one_line
 from commandcenter.core.errors import InputError
 from commandcenter.core.run import Health
-from commandcenter.settings import Settings
 from commandcenter.system import removal
 from commandcenter.testing.bench.machine import describe
 from commandcenter.testing.qualification import record
@@ -37,7 +34,6 @@ from commandcenter.testing.qualification.rounds import Setting, Trial
 from commandcenter.testing.qualification.sabotage import SABOTAGES
 from commandcenter.testing.qualification.series import Series, own_engines, require_fit
 
-_FINDINGS = TypeAdapter(list[FindingAnswer])
 _MODES = ("local", "container", "dagger")
 _NUMBERS = tuple(range(1, 11))
 _PATIENCE_S = {True: 240.0, False: 3600.0}
@@ -207,9 +203,7 @@ class _Qualification:
             return (self._sabotage.mode,)
         if self._own_engines:
             return self._modes or _MODES
-        with tempfile.TemporaryDirectory(prefix="cc-doctor-") as folder:
-            settings = replace(self._invocation.settings(), data_dir=Path(folder))
-            found = dict(await _found(settings))
+        found = await modes(self._invocation.settings())
         unfit = {mode for mode, finding in found.items() if finding.health is not Health.OK}
         for mode in self._modes or ():
             if mode in unfit:
@@ -218,13 +212,6 @@ class _Qualification:
                     hint=found[mode].hint or "",
                 )
         return self._modes or tuple(mode for mode in _MODES if mode not in unfit)
-
-
-async def _found(settings: Settings) -> list[tuple[str, FindingAnswer]]:
-    async with reading(settings) as client:
-        answer = await client.get_doctor()
-    named = ((finding.name, finding) for finding in _FINDINGS.validate_json(answer.content))
-    return [(name.removeprefix("mode "), each) for name, each in named if name[:5] == "mode "]
 
 
 def _show(trials: Sequence[Trial]) -> None:
