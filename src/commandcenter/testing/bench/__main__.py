@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from commandcenter.testing.bench import modes, parts, queue, reliability
+from commandcenter.testing.bench import landing, modes, parts, queue, reliability
 from commandcenter.testing.bench.machine import describe
 from commandcenter.testing.bench.service import TooLong
 
@@ -23,6 +23,7 @@ _PARTS: dict[str, _Part] = {
     "efficiency": parts.efficiency,
     "graph": parts.graph,
     "queue": queue.queue,
+    "landing": landing.landing,
     "modes": modes.modes,
     "workspaces": reliability.workspaces,
     "durability": reliability.durability,

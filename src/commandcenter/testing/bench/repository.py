@@ -28,20 +28,27 @@ class Cost:
 
 def git(*words: str, folder: Path) -> None:
     """Run git in a folder, on its own configuration alone."""
+    printed(*words, folder=folder)
+
+
+def printed(*words: str, folder: Path) -> str:
+    """Run git in a folder, on its own configuration alone; return what it printed."""
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": "/nonexistent",
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_TERMINAL_PROMPT": "0",
     }
-    subprocess.run(
+    done = subprocess.run(
         ("git", *_SETTINGS, *words),
         cwd=folder,
         env=environment,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         check=True,
+        text=True,
     )
+    return done.stdout
 
 
 def make_origin(folder: Path) -> Path:

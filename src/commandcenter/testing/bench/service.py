@@ -81,6 +81,15 @@ class BenchService:
         answer.raise_for_status()
         return str(answer.json()["execution_id"])
 
+    def wait(self, run: str, *, cap_s: float) -> None:
+        """Wait until a run has ended as it should.
+
+        Raises:
+            TooLong: it did not end within `cap_s`; it was cancelled.
+        """
+        self._follow(run, time.time(), cap_s)
+        self._need_success(run)
+
     def events(self, run: str, kind: str) -> list[float]:
         """Return when the events of a kind happened, in seconds since 1970."""
         told = self._ask(f"{run}/events", format="json", limit=10_000)
