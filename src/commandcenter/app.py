@@ -15,12 +15,11 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -35,7 +34,9 @@ from commandcenter.core.errors import AlreadyRunning, DiskFull, InputError
 from commandcenter.core.forge import Forge
 from commandcenter.core.workspace import Workspaces
 from commandcenter.forges.github import GitHub
-from commandcenter.forges.opening import borrowed_token, open_remote
+from commandcenter.forges.inspection import findings
+from commandcenter.forges.opening import open_app, open_remote
+from commandcenter.forges.tokens import Tokens, find_tokens, named_tokens
 from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken
 from commandcenter.gateway.egress import EgressProxy
 from commandcenter.gateway.model import ModelGateway
@@ -93,7 +94,7 @@ async def running(
     with _owning(settings), _listening(host, port) as listening:
         _require_room(settings.data_dir)
         url = f"http://{_authority(host)}:{listening.getsockname()[1]}"
-        parts = _Parts(settings, url, await borrowed_token(settings.forge, settings.environ))
+        parts = _Parts(settings, url, await find_tokens(settings.forge, settings.environ))
         flow = parts.flow()
         service = parts.service(flow)
         web = Starlette(
@@ -150,17 +151,16 @@ async def owning(settings: Settings) -> AsyncIterator[Service]:
 class _Parts:
     """Everything that is made once, in the order in which it is needed."""
 
-    def __init__(
-        self, settings: Settings, url: str, borrowed: Mapping[str, str] = MappingProxyType({})
-    ) -> None:
+    def __init__(self, settings: Settings, url: str, tokens: Tokens | None = None) -> None:
         self._settings = settings
-        self._forge_environ = {**settings.environ, **borrowed}
+        self._tokens = tokens or named_tokens(settings.forge, settings.environ)
+        self._app = open_app(settings.forge, settings.environ)
         self._url = url
         path = settings.data_dir / "commandcenter.sqlite"
         database.prepare_sqlite(path)
         self._engine = database.open_engine(database.sqlite_url(path))
         database.migrate(self._engine)
-        self._git = Git(user=settings.environ)
+        self._git = Git(user=settings.environ, sign_in=self._app)
         self._database = database.Database(self._engine)
         self._vaults = Vaults(self._git, settings.data_dir, self._database)
         self._gateway = ModelGateway(
@@ -253,6 +253,7 @@ class _Parts:
             self._program,
             self._database,
             self._package_managers.registries,
+            partial(findings, self._settings.forge, self._tokens, self._app),
         )
         owned = partial(_is_owned, self._settings)
         return Service(self._settings, self._equipment, doctor, flow, owns=owns, owned=owned)
@@ -281,7 +282,7 @@ class _Parts:
         return self._forges[upstream]
 
     def _open_forge(self, upstream: str, target: str) -> Forge:
-        remote = open_remote(upstream, self._settings.forge, self._forge_environ)
+        remote = open_remote(upstream, self._settings.forge, self._tokens, self._app)
         if remote is not None:
             return remote
         name = self._serve_on_hub(upstream, target)
@@ -290,6 +291,8 @@ class _Parts:
     async def aclose(self) -> None:
         for forge in self._forges.values():
             await forge.aclose()
+        if self._app is not None:
+            await self._app.aclose()
         await self._proxy.aclose()
         await self._gateway.aclose()
         self._vaults.close()

@@ -88,6 +88,19 @@ class ForgeAccount:
     token_variable: str
 
 
+@dataclass(frozen=True)
+class AppAccount:
+    """The GitHub App that the service acts as."""
+
+    id: str
+    """Its client id or number."""
+    private_key_file: Path | None = None
+    """None: the key is in the variable."""
+    private_key_variable: str = "GITHUB_APP_PRIVATE_KEY"
+    installation: int = 0
+    """0: the one that has the repository is asked for."""
+
+
 def _accounts() -> Mapping[str, ForgeAccount]:
     return MappingProxyType(
         {
@@ -106,6 +119,10 @@ class ForgeSettings:
     """`auto` (the forge whose host the origin names, else the hub), `hub`, or one of the forges."""
     accounts: Mapping[str, ForgeAccount] = field(default_factory=_accounts)
     """By kind; of each kind there is one, since there is one token."""
+    app: AppAccount | None = None
+    """Goes before every token for GitHub."""
+    keyring: str = ""
+    """The service under which the system's keyring has tokens; empty: it is not asked."""
 
 
 @dataclass(frozen=True)
@@ -276,7 +293,22 @@ def _forge(table: _Table, defaults: ForgeSettings) -> ForgeSettings:
         )
         for kind, account in defaults.accounts.items()
     }
-    return ForgeSettings(table.choice("kind", FORGES), accounts)
+    return ForgeSettings(table.choice("kind", FORGES), accounts, _app(table), table.text("keyring"))
+
+
+def _app(table: _Table) -> AppAccount | None:
+    account = AppAccount(
+        table.text("github_app_id"),
+        table.path("github_app_private_key_file"),
+        table.text("github_app_private_key_variable", AppAccount.private_key_variable),
+        table.count("github_app_installation_id", 0, least=0),
+    )
+    if not account.id and (account.private_key_file or account.installation):
+        raise InputError(
+            f"{table.where}: a GitHub App needs `github_app_id`.",
+            hint='its settings page has it, as "Client ID"',
+        )
+    return account if account.id else None
 
 
 def _api(table: _Table, name: str, default: str) -> str:
@@ -592,6 +624,11 @@ class _Table:
         if not all(isinstance(item, str) for item in value):
             raise InputError(f"{self.where}: `{name}` must be a list of strings.")
         return value
+
+    def path(self, name: str) -> Path | None:
+        """Return a path, or None when it is not set."""
+        value = self.text(name)
+        return Path(value).expanduser() if value else None
 
     def mapping(self, name: str) -> dict[str, str]:
         value: dict[str, Any] = self._value(name, {}, dict)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from commandcenter.forges.gh import gh_token
-from commandcenter.forges.opening import borrowed_token
-from commandcenter.settings import ForgeSettings
+from commandcenter.forges.tokens import Token, find_tokens
+from commandcenter.settings import AppAccount, ForgeSettings
 
 TOKEN = "gho_" + "0123456789abcdef" * 2
 
@@ -74,13 +74,18 @@ async def test_it_is_told_no_secret_of_ours(tmp_path: Path, environ: dict[str, s
     assert "of-another" not in told
 
 
-async def test_it_is_borrowed_only_where_it_is_needed(
+async def test_it_is_asked_only_where_it_is_needed(
     tmp_path: Path, environ: dict[str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     _gh(tmp_path, f"echo {TOKEN}; echo {TOKEN} >&2")
 
-    assert await borrowed_token(ForgeSettings(), environ) == {"GITHUB_TOKEN": TOKEN}
-    assert await borrowed_token(ForgeSettings("gitlab"), environ) == {}
-    assert await borrowed_token(ForgeSettings(), {**environ, "GITHUB_TOKEN": "set"}) == {}
-    assert TOKEN not in caplog.text
+    found = await find_tokens(ForgeSettings(), environ)
+
+    assert found.by_kind == {"github": Token(TOKEN, "`gh auth token`")}
+    assert (await find_tokens(ForgeSettings("gitlab"), environ)).by_kind == {}
+    named = await find_tokens(ForgeSettings(), {**environ, "GITHUB_TOKEN": "set"})
+    assert named.by_kind == {"github": Token("set", "$GITHUB_TOKEN")}
+    as_app = await find_tokens(ForgeSettings(app=AppAccount("1")), environ)
+    assert as_app.by_kind == {}
+    assert TOKEN not in caplog.text + repr(found)

@@ -5,13 +5,16 @@ import pytest
 from commandcenter.core.errors import InputError
 from commandcenter.forges import RemoteRepository, Site, repository_of
 from commandcenter.forges.opening import open_remote
+from commandcenter.forges.tokens import Tokens, named_tokens
 from commandcenter.settings import ForgeAccount, ForgeSettings
 
 GITHUB = Site("github", "https://api.github.com")
 GITEA = Site("gitea", "https://codeberg.org/api/v1")
 GITLAB = Site("gitlab", "https://gitlab.com/api/v4")
 BELOW = Site("gitea", "https://git.example/forge/api/v1")
-TOKENS = {"GITHUB_TOKEN": "one", "GITEA_TOKEN": "two", "GITLAB_TOKEN": "three"}
+TOKENS = named_tokens(
+    ForgeSettings(), {"GITHUB_TOKEN": "one", "GITEA_TOKEN": "two", "GITLAB_TOKEN": "three"}
+)
 
 
 @pytest.mark.parametrize(
@@ -112,20 +115,20 @@ def test_any_other_origin_is_the_hubs(kind: str) -> None:
 async def test_a_forge_of_ones_own_is_known_by_the_address_of_its_api() -> None:
     account = ForgeAccount("https://git.example/forge/api/v1", "FORGEJO_TOKEN")
     chosen = ForgeSettings("auto", {**ForgeSettings().accounts, "gitea": account})
-    environ = {"FORGEJO_TOKEN": "mine"}
+    tokens = named_tokens(chosen, {"FORGEJO_TOKEN": "mine"})
 
-    forge = open_remote("git@git.example:acme/project.git", chosen, environ)
+    forge = open_remote("git@git.example:acme/project.git", chosen, tokens)
 
     assert forge is not None
     assert forge.kind == "gitea"
     await forge.aclose()
     # The token is that forge's: the public one gets none.
-    assert open_remote("https://codeberg.org/acme/project", chosen, environ) is None
+    assert open_remote("https://codeberg.org/acme/project", chosen, tokens) is None
 
 
 def test_a_missing_token_is_named_and_one_in_the_address_is_not_shown() -> None:
     with pytest.raises(InputError) as refused:
-        open_remote("https://me:hidden@gitlab.com/acme/project", ForgeSettings(), {})
+        open_remote("https://me:hidden@gitlab.com/acme/project", ForgeSettings(), Tokens())
 
     assert "GITLAB_TOKEN" in refused.value.hint
     assert "hidden" not in refused.value.message

@@ -13,6 +13,7 @@ from commandcenter.core.errors import InputError
 from commandcenter.core.prices import Price
 from commandcenter.core.workspace import Resources
 from commandcenter.settings import (
+    AppAccount,
     Budget,
     ContainerSettings,
     DaggerSettings,
@@ -113,6 +114,11 @@ gitea_api = "https://git.example/gitea/api/v1"
 gitea_token_variable = "FORGEJO_TOKEN"
 gitlab_api = "http://127.0.0.1:8080/api/v4"
 gitlab_token_variable = "GL_TOKEN"
+keyring = "cc"
+github_app_id = "Iv1.app"
+github_app_private_key_file = "/keys/app.pem"
+github_app_private_key_variable = "APP_KEY"
+github_app_installation_id = 12
 """
 
 
@@ -185,6 +191,8 @@ def test_every_key_is_read(loaded: Loader) -> None:
         "gitea": ForgeAccount("https://git.example/gitea/api/v1", "FORGEJO_TOKEN"),
         "gitlab": ForgeAccount("http://127.0.0.1:8080/api/v4", "GL_TOKEN"),
     }
+    assert settings.forge.keyring == "cc"
+    assert settings.forge.app == AppAccount("Iv1.app", Path("/keys/app.pem"), "APP_KEY", 12)
 
 
 def test_the_reviewer_is_the_working_profile_unless_it_is_named(loaded: Loader) -> None:
@@ -216,6 +224,11 @@ def test_the_reviewer_is_the_working_profile_unless_it_is_named(loaded: Loader) 
         ("[checks.a]\ncommand='x'\nfile='*'", "no setting `file`", "did you mean `files`?"),
         ("[providers.a]\nurl = 'x'", "no setting `url`", ""),
         ("zzz = 1", "there is no setting `zzz`", ""),
+        (
+            "[forge]\ngithub_app_private_key_file = 'a.pem'",
+            "a GitHub App needs `github_app_id`",
+            "Client ID",
+        ),
         ("[forge]\nkind = 'githb'", "`kind` cannot be `githb`", "did you mean `github`?"),
         ("[forge]\nkind = 'x'", "`kind` cannot be `x`", "auto, hub, github, gitea, gitlab"),
         ("[roles]\nwork = 'cluade'", "no agent profile `cluade`", "did you mean `claude`?"),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from commandcenter.core.errors import WorldError
 from commandcenter.system import process
 
-_PASSED = (
+PASSED = (
     *("HOME", "PATH", "USER", "XDG_CONFIG_HOME", "GH_CONFIG_DIR"),
     # Where a keyring is asked.
     *("DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "XDG_DATA_HOME"),
@@ -28,7 +28,7 @@ async def gh_token(host: str, environ: Mapping[str, str], *, timeout_s: float = 
     try:
         finished = await process.run(
             (program, "auth", "token", "--hostname", host),
-            environment={name: environ[name] for name in _PASSED if name in environ},
+            environment={name: environ[name] for name in PASSED if name in environ},
             timeout_s=timeout_s,
             output_bytes_max=2**16,
         )

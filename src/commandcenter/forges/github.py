@@ -31,11 +31,11 @@ from commandcenter.forges.dialect import (
     review_text,
     sendable,
 )
+from commandcenter.forges.github_app import HEADERS, AppSignIn
 from commandcenter.forges.pull_requests import PullRequests, User
 from commandcenter.forges.rest import Json, Pause, RestApi, parsed
 
 TITLE_CHARACTERS_MAX = 256
-_API_VERSION = "2022-11-28"
 _REVIEW_TRIES_MAX = 3
 
 
@@ -49,20 +49,18 @@ class GitHub(PullRequests):
         api_url: str,
         owner: str,
         repository: str,
-        token: str,
+        token: str | AppSignIn,
         *,
         client: httpx.AsyncClient | None = None,
         user_agent: str = "commandcenter",
         pause: Pause = asyncio.sleep,
     ) -> None:
         """A `client` that is given is only borrowed; `pause` is how to wait between tries."""
-        headers = {
-            "Accept": "application/vnd.github+json",
-            "Authorization": f"Bearer {token.strip()}",
-            "User-Agent": user_agent,
-            "X-GitHub-Api-Version": _API_VERSION,
-        }
-        api = RestApi(api_url, headers, client=client, pause=pause)
+        headers = {**HEADERS, "User-Agent": user_agent}
+        if isinstance(token, str):
+            headers["Authorization"] = f"Bearer {token.strip()}"
+        self._app = None if isinstance(token, str) else token
+        api = RestApi(api_url, headers, client=client, pause=pause, auth=self._app)
         self._pause = pause
         self._owner = owner
         super().__init__(api, f"/repos/{quote(owner, safe='')}/{quote(repository, safe='')}")
@@ -132,6 +130,10 @@ class GitHub(PullRequests):
         """Return all pull requests, open and ended, newest first; or those of one head branch."""
         asked = {"state": "all", "sort": "created", "direction": "desc"}
         return [_proposal(pull) for pull in await self._pulls(asked, head_branch)]
+
+    async def _me(self) -> str:
+        """Return our login; GitHub tells an App's only to the App itself."""
+        return await super()._me() if self._app is None else await self._app.login()
 
     async def _pull_now(self, number: int) -> _Pull:
         return _pull(await self._api.get(f"{self._path}/pulls/{number}"))

@@ -3,47 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from commandcenter.core.errors import InputError
 from commandcenter.core.forge import Forge
-from commandcenter.forges import Site, repository_of, shown
-from commandcenter.forges.gh import gh_token
+from commandcenter.forges import RemoteRepository, Site, repository_of, shown
 from commandcenter.forges.gitea import Gitea
 from commandcenter.forges.github import GitHub
+from commandcenter.forges.github_app import App
 from commandcenter.forges.gitlab import GitLab
+from commandcenter.forges.tokens import Tokens, kinds
 from commandcenter.settings import FORGE_KINDS, ForgeSettings
-
-_ADAPTERS: Mapping[str, type[GitHub | Gitea | GitLab]] = MappingProxyType(
-    {"github": GitHub, "gitea": Gitea, "gitlab": GitLab}
-)
 
 _OR_SIGN_IN = {"github": " or sign in with `gh auth login`, and start the service again"}
 
 
-async def borrowed_token(chosen: ForgeSettings, environ: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the token for GitHub under its variable's name, if `gh` has it and we have none."""
-    account = chosen.accounts["github"]
-    if chosen.kind not in ("auto", "github") or environ.get(account.token_variable, "").strip():
-        return {}
-    token = await gh_token(Site("github", account.api).host, environ)
-    return {account.token_variable: token} if token else {}
+def open_app(chosen: ForgeSettings, environ: Mapping[str, str]) -> App | None:
+    """Return the GitHub App that the service is to act as, if it is to act as one."""
+    if chosen.app is None or "github" not in kinds(chosen):
+        return None
+    return App(chosen.app, chosen.accounts["github"].api, environ)
 
 
-def open_remote(upstream: str, chosen: ForgeSettings, environ: Mapping[str, str]) -> Forge | None:
+def open_remote(
+    upstream: str, chosen: ForgeSettings, tokens: Tokens, app: App | None = None
+) -> Forge | None:
     """Return the forge that holds the pull requests of an upstream; None when that is the hub.
 
     Raises:
         InputError: it is not on the forge that was chosen, or there is no token for it.
     """
-    kinds = {"auto": FORGE_KINDS, "hub": ()}.get(chosen.kind, (chosen.kind,))
-    sites = [Site(kind, chosen.accounts[kind].api) for kind in kinds]
+    sites = [Site(kind, chosen.accounts[kind].api) for kind in kinds(chosen)]
     remote = repository_of(upstream, sites)
     if remote is not None:
-        variable = chosen.accounts[remote.site.kind].token_variable
-        token = _token(upstream, remote.site, variable, environ)
-        adapter = _ADAPTERS[remote.site.kind]
-        return adapter(remote.site.api_url, remote.owner, remote.name, token)
+        return _adapter(remote, upstream, chosen, tokens, app)
     if chosen.kind in FORGE_KINDS:
         raise InputError(
             f"{shown(upstream)} is no repository on {sites[0]}, where its pull requests are to be.",
@@ -52,11 +44,28 @@ def open_remote(upstream: str, chosen: ForgeSettings, environ: Mapping[str, str]
     return None
 
 
-def _token(upstream: str, site: Site, variable: str, environ: Mapping[str, str]) -> str:
-    token = environ.get(variable, "").strip()
-    if not token:
+def _adapter(
+    remote: RemoteRepository,
+    upstream: str,
+    chosen: ForgeSettings,
+    tokens: Tokens,
+    app: App | None,
+) -> Forge:
+    site, place = remote.site, (remote.site.api_url, remote.owner, remote.name)
+    if site.kind == "github" and app is not None:
+        return GitHub(*place, app.sign_in(remote))
+    token = tokens.by_kind.get(site.kind)
+    if token is None:
+        variable = chosen.accounts[site.kind].token_variable
+        either = f'set {variable}{_OR_SIGN_IN.get(site.kind, "")}, or kind = "hub" in [forge]'
         raise InputError(
             f"Pull requests for {shown(upstream)} need a token for {site}.",
-            hint=f'set {variable}{_OR_SIGN_IN.get(site.kind, "")}, or kind = "hub" in [forge]',
+            hint=f"{tokens.problem} Or {either}" if tokens.problem else either,
         )
-    return token
+    match site.kind:
+        case "github":
+            return GitHub(*place, token.value)
+        case "gitea":
+            return Gitea(*place, token.value)
+        case _:
+            return GitLab(*place, token.value)

@@ -54,8 +54,13 @@ class RestApi:
         client: httpx.AsyncClient | None = None,
         pause: Pause = asyncio.sleep,
         page_size: PageSize = _BY_HUNDRED,
+        auth: httpx.Auth | None = None,
     ) -> None:
-        """A `client` that is given is only borrowed; `pause` is how to wait."""
+        """A `client` that is given is only borrowed; `pause` is how to wait.
+
+        `auth` signs every request, for tokens that do not last; else the headers hold the token.
+        """
+        self._auth = auth
         self._page_size = page_size
         self._known: dict[str, httpx.Response] = {}
         self._url = url.rstrip("/")
@@ -144,6 +149,7 @@ class RestApi:
                     params=params or None,
                     json=body,
                     headers=headers or self._headers,
+                    auth=self._auth,
                     follow_redirects=True,
                 )
             except httpx.HTTPError as error:
@@ -183,10 +189,11 @@ class RestApi:
 def _client(url: str) -> httpx.AsyncClient:
     """Return a client; a proxy from the environment is not for a forge on this machine."""
     host = urlsplit(url).hostname or ""
-    return httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=not _is_loopback(host))
+    return httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=not is_loopback(host))
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine."""
     if host == "localhost":
         return True
     try:

@@ -55,6 +55,7 @@ class Doctor:
         program: Callable[[str], Path | None],
         database: Database,
         registries: Callable[[], Awaitable[Registries]],
+        forges: Callable[[], Awaitable[Sequence[Finding]]],
     ) -> None:
         self._settings = settings
         self._database = database
@@ -62,6 +63,7 @@ class Doctor:
         self._workspaces = workspaces
         self._program = program
         self._registries = registries
+        self._forges = forges
         self._strengths: dict[str, Strength] = {}
         self._looking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -107,6 +109,7 @@ class Doctor:
             *[await _guarded(f"mode {mode}", self._mode(mode)) for mode in self._workspaces],
             *[await _guarded(f"limits {mode}", self._limits(mode)) for mode in self._workspaces],
             *[self._wanted(profile) for profile in self._profiles()],
+            *await self._forges(),
             await _guarded("network", self._network),
             self._disk(),
             await _guarded(DURABILITY, self._durability),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
 
 from commandcenter.core.errors import GitError, InputError
 from commandcenter.system import process
@@ -52,6 +53,8 @@ _OPTIONS = (
     # Above this size git streams a blob; a delta search would need many times its memory.
     "core.bigFileThreshold=32m",
 )
+_REFUSED = ("could not read Username for", "Authentication failed for")
+"""What git says in the language of `_ALWAYS` when a credential was not taken."""
 _USERS_VARIABLES = frozenset(
     {
         *("HOME", "USER", "LOGNAME", "PATH", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"),
@@ -83,12 +86,32 @@ class GitResult:
         return self.stderr[-_STDERR_TAIL_BYTES:].decode(errors="replace").strip()
 
 
+class SignIn(Protocol):
+    """Signs git in where the service has a credential of its own."""
+
+    async def environment(self, address: str) -> Mapping[str, str]:
+        """Return the variables that do so at this address; none to sign in as the user would."""
+
+    async def refused(self, address: str) -> None:
+        """Take note that these were not taken."""
+
+
 class Git:
     """The installed git, started so that no repository's configuration can run a program."""
 
-    def __init__(self, program: str = "git", *, user: Mapping[str, str] | None = None) -> None:
-        """`user` is the environment that network commands take the user's credentials from."""
+    def __init__(
+        self,
+        program: str = "git",
+        *,
+        user: Mapping[str, str] | None = None,
+        sign_in: SignIn | None = None,
+    ) -> None:
+        """`user` is the environment that network commands take the user's credentials from.
+
+        `sign_in` goes before these, for the remotes that it knows.
+        """
         self._program = program
+        self._sign_in = sign_in
         users = os.environ if user is None else user
         self._user = {name: users[name] for name in _USERS_VARIABLES & users.keys()}
         self._ssh = _never_asking(users["GIT_SSH_COMMAND"]) if users.get("GIT_SSH_COMMAND") else ""
@@ -118,14 +141,36 @@ class Git:
         """
         argv = [os.fsdecode(part) for part in args]
         base = await self._network_environment() if network else self._isolated_environment()
-        return await self._start(
-            (*_options(git_dir), *argv),
-            stdin=stdin,
-            environment={**base, **environment},
-            check=check,
-            timeout_s=timeout_s,
-            output_bytes_max=output_bytes_max,
-        )
+
+        async def start(signed: Mapping[str, str]) -> GitResult:
+            return await self._start(
+                (*_options(git_dir), *argv),
+                stdin=stdin,
+                environment={**base, **signed, **environment},
+                check=check,
+                timeout_s=timeout_s,
+                output_bytes_max=output_bytes_max,
+            )
+
+        remote = _address(argv) if network and self._sign_in else ""
+        return await (self._signed_in(remote, start) if remote else start(_NOTHING))
+
+    async def _signed_in(
+        self, remote: str, start: Callable[[Mapping[str, str]], Awaitable[GitResult]]
+    ) -> GitResult:
+        """Run it signed in; once more where that was not taken, as it then has done nothing."""
+        assert self._sign_in is not None
+        signed = await self._sign_in.environment(remote)
+        try:
+            result = await start(signed)
+        except GitError as error:
+            if not signed or not _is_refused(error.stderr):
+                raise
+        else:
+            if not signed or not result.exit_code or not _is_refused(result.complaint):
+                return result
+        await self._sign_in.refused(remote)
+        return await start(await self._sign_in.environment(remote))
 
     async def version(self) -> tuple[int, ...]:
         """Return the version of the installed git.
@@ -210,6 +255,15 @@ class Git:
         if result.exit_code < 0 or (check and result.exit_code != 0):
             raise _failure(args, result)
         return result
+
+
+def _address(argv: Sequence[str]) -> str:
+    """Return the remote that a command talks to over HTTP; empty when it does not."""
+    return next((each for each in argv if each.startswith(("https://", "http://"))), "")
+
+
+def _is_refused(complaint: str) -> bool:
+    return any(words in complaint for words in _REFUSED)
 
 
 def _options(git_dir: Path | None) -> tuple[str, ...]:

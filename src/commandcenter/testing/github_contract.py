@@ -29,7 +29,7 @@ INTEGRITY = (
 )
 FILE = "package/generated/api.github.com.json"
 METHODS = ("get", "post", "put", "patch", "delete")
-_BELOW = ("/user", "/repos/{owner}/{repo}")
+_BELOW = ("/user", "/repos/{owner}/{repo}", "/app")
 """The paths that are of interest; the whole takes seconds to read."""
 _HERE = "urn:github"
 _MANY_PARTS = ("ref", "path", "branch")
@@ -178,7 +178,7 @@ class Checked:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a call on, and look at it when it is answered."""
         path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        if scope["type"] != "http" or not path.startswith(("/repos/", "/user")):
+        if scope["type"] != "http" or not path.startswith(("/repos/", "/user", "/app")):
             await self.server(scope, receive, send)
             return
         asked, answered, status = bytearray(), bytearray(), 0
