@@ -32,10 +32,11 @@ from commandcenter.core.attempt import Bounds
 from commandcenter.core.devcontainer import Recipe
 from commandcenter.core.errors import AlreadyRunning, DiskFull, InputError
 from commandcenter.core.forge import Forge
+from commandcenter.core.webhook import place
 from commandcenter.core.workspace import Workspaces
 from commandcenter.forges.github import GitHub
 from commandcenter.forges.inspection import findings
-from commandcenter.forges.opening import open_app, open_remote
+from commandcenter.forges.opening import open_app, open_remote, remote_of
 from commandcenter.forges.tokens import Tokens, find_tokens, named_tokens
 from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken
 from commandcenter.gateway.egress import EgressProxy
@@ -44,6 +45,7 @@ from commandcenter.gateway.registries import PackageManagers
 from commandcenter.hub import HubRepository, create_hub
 from commandcenter.service import Service
 from commandcenter.service.doctor import Doctor, disk_of, find_program
+from commandcenter.service.webhooks import Webhooks, webhook_secret
 from commandcenter.settings import Settings
 from commandcenter.stages import Stages
 from commandcenter.stages.equipment import Equipment, Vaults
@@ -93,10 +95,11 @@ async def running(
     """
     with _owning(settings), _listening(host, port) as listening:
         _require_room(settings.data_dir)
+        secret = webhook_secret(settings.forge, settings.environ)
         url = f"http://{_authority(host)}:{listening.getsockname()[1]}"
         parts = _Parts(settings, url, await find_tokens(settings.forge, settings.environ))
         flow = parts.flow()
-        service = parts.service(flow)
+        service = parts.service(flow, parts.webhooks(flow, secret))
         web = Starlette(
             routes=[Mount(HUB_PATH, parts.hub()), Mount("/", api(service))],
         )
@@ -243,9 +246,12 @@ class _Parts:
             bounds=Bounds(budget.tries_max, budget.review_rounds_max, budget.stops_max),
             workers=self._settings.workers,
             poll_s=self._settings.poll_s,
+            forge_poll_s=self._settings.forge.poll_s,
         )
 
-    def service(self, flow: Flow | None, *, owns: bool = False) -> Service:
+    def service(
+        self, flow: Flow | None, webhooks: Webhooks | None = None, *, owns: bool = False
+    ) -> Service:
         doctor = Doctor(
             self._settings,
             self._git,
@@ -256,7 +262,23 @@ class _Parts:
             partial(findings, self._settings.forge, self._tokens, self._app),
         )
         owned = partial(_is_owned, self._settings)
-        return Service(self._settings, self._equipment, doctor, flow, owns=owns, owned=owned)
+        return Service(
+            *(self._settings, self._equipment, doctor, flow),
+            owns=owns,
+            owned=owned,
+            webhooks=webhooks,
+        )
+
+    def webhooks(self, flow: Flow, secret: str) -> Webhooks:
+        now_ms = self._equipment.now_ms
+        return Webhooks(secret, self._database, self._place, now_ms, flow.look_now)
+
+    def _place(self, upstream: str) -> str:
+        remote = remote_of(upstream, self._settings.forge)
+        if remote is None:
+            # The hub speaks as GitHub does.
+            return place("github", f"{HUB_OWNER}/{_hub_name(upstream)}")
+        return place(remote.site.kind, f"{remote.owner}/{remote.name}")
 
     def hub(self) -> ASGIApp:
         records = HubStore(self._engine)

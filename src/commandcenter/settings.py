@@ -123,6 +123,11 @@ class ForgeSettings:
     """Goes before every token for GitHub."""
     keyring: str = ""
     """The service under which the system's keyring has tokens; empty: it is not asked."""
+    poll_s: float = 2.0
+    """How often a forge is asked about what waits for it."""
+    webhook_secret_file: Path | None = None
+    """None: the secret is in the variable; without any, webhooks are not received."""
+    webhook_secret_variable: str = "COMMANDCENTER_WEBHOOK_SECRET"  # noqa: S105 - its name
 
 
 @dataclass(frozen=True)

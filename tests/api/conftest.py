@@ -32,6 +32,7 @@ from commandcenter.core.run import (
 )
 from commandcenter.core.spending import Spending
 from commandcenter.core.upkeep import Files, Item, Restored, Salvaged, Thing
+from commandcenter.core.webhook import Headers, Heard
 
 RUN = "exec_0badcafe"
 
@@ -51,6 +52,8 @@ class MemoryService:
     collected: list[bool] = field(default_factory=list)
     restored: list[tuple[str, str | None, str | None]] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    heard: list[tuple[str, Headers, bytes]] = field(default_factory=list)
+    answer: Heard = Heard.LOOKING
     failure: Exception | None = None
     grown: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -181,6 +184,12 @@ class MemoryService:
 
     async def drop(self, id_: str) -> None:
         self.dropped.append(id_)
+
+    async def webhook(self, forge: str, headers: Headers, body: bytes) -> Heard:
+        if self.failure:
+            raise self.failure
+        self.heard.append((forge, headers, body))
+        return self.answer
 
     def write_log(self, task: str, attempt: int, path: Path) -> None:
         size_bytes = path.stat().st_size

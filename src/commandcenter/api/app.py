@@ -33,13 +33,17 @@ from commandcenter.api.schema import (
     TaskAnswer,
 )
 from commandcenter.api.upkeep import upkeep
+from commandcenter.api.webhooks import webhooks
 from commandcenter.core.errors import InputError
 from commandcenter.core.forge import Decision
 from commandcenter.core.run import Log
 
 PREFIX = "/api/v1"
 PIPELINE = f"{PREFIX}/autonomous"
+WEBHOOKS = "/webhooks"
 _BODY_BYTES_MAX = 6 * 2**20
+_WEBHOOK_BYTES_MAX = 2**20
+"""What is larger is lost, and found out by asking."""
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "A problem, as RFC 9457 has it.",
@@ -65,9 +69,11 @@ def create_api(service: Service, *, host: str = "127.0.0.1") -> FastAPI:
     app.include_router(_watching(service), prefix=PIPELINE)
     app.include_router(_machine(service), prefix=PREFIX)
     app.include_router(upkeep(service), prefix=PREFIX)
+    app.include_router(webhooks(service), prefix=WEBHOOKS)
     register(app)
     app.add_middleware(Border)
-    app.add_middleware(Guard, host=host, prefix=PREFIX, body_bytes_max=_BODY_BYTES_MAX)
+    limits = {PREFIX: _BODY_BYTES_MAX, WEBHOOKS: _WEBHOOK_BYTES_MAX}
+    app.add_middleware(Guard, host=host, limits=limits, open_below=WEBHOOKS)
     return app
 
 

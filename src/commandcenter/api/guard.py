@@ -1,11 +1,14 @@
 """Keeps web pages away: only callers that name this machine get an answer.
 
+Forges, which call from elsewhere, reach one route, and prove there who they are.
 The service has no password on loopback. A page that a browser shows could still reach it, by
 pointing a name of its own at 127.0.0.1 (DNS rebinding) or by posting a form across sites.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -16,17 +19,24 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from commandcenter.api.loopback import is_loopback
 from commandcenter.api.problem import answer, problem
 
+_NOT_OURS = "This service answers to its own address only."
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Guard:
     """Refuses foreign host names, posts from other sites, and bodies that are too large."""
 
-    def __init__(self, app: ASGIApp, *, host: str, prefix: str, body_bytes_max: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, host: str, limits: Mapping[str, int], open_below: str
+    ) -> None:
+        """`limits` are the bytes that a body may have, by how the path begins.
+
+        What is posted right below `open_below` may come from anywhere: it proves itself.
+        """
         self._app = app
         self._host = host
-        self._prefix = prefix
-        self._body_bytes_max = body_bytes_max
+        self._limits = limits
+        self._open = re.compile(rf"{re.escape(open_below)}/[a-z]+")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -43,40 +53,48 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[HTTPStatus, str] | None:
         host = headers.get("host", "")
-        if not self._is_ours(host):
-            return HTTPStatus.MISDIRECTED_REQUEST, "This service answers to its own address only."
-        if scope["method"] not in _SAFE and _is_foreign(headers, host):
-            return HTTPStatus.FORBIDDEN, "Requests from other sites are refused."
-        length = headers.get("content-length", "0")
-        if self._limited(scope) and length.isdecimal() and int(length) > self._body_bytes_max:
-            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large()
+        if not self._is_open(scope):
+            if not self._is_ours(host):
+                return HTTPStatus.MISDIRECTED_REQUEST, _NOT_OURS
+            if scope["method"] not in _SAFE and _is_foreign(headers, host):
+                return HTTPStatus.FORBIDDEN, "Requests from other sites are refused."
+        length, limit = headers.get("content-length", "0"), self._limit(scope)
+        if limit is not None and length.isdecimal() and int(length) > limit:
+            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(limit)
         return None
+
+    def _is_open(self, scope: Scope) -> bool:
+        """Say whether forges call this, by whatever name and proxy they reach it."""
+        return scope["method"] == "POST" and self._open.fullmatch(str(scope["path"])) is not None
 
     def _is_ours(self, host: str) -> bool:
         name = _hostname(host)
         return name is not None and (name == self._host.lower() or is_loopback(name))
 
-    def _limited(self, scope: Scope) -> bool:
+    def _limit(self, scope: Scope) -> int | None:
         # What is mounted beside the API (git pushes to the hub) has limits of its own.
-        return str(scope["path"]).startswith(self._prefix)
-
-    def _too_large(self) -> str:
-        return f"The body may have {self._body_bytes_max} bytes."
+        path = str(scope["path"])
+        return next((most for start, most in self._limits.items() if path.startswith(start)), None)
 
     def _bounded(self, scope: Scope, receive: Receive) -> Receive:
-        if not self._limited(scope):
+        limit = self._limit(scope)
+        if limit is None:
             return receive
-        left = self._body_bytes_max
+        most = left = limit
 
         async def count() -> Message:
             nonlocal left
             message = await receive()
             left -= len(message.get("body", b""))
             if left < 0:
-                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large())
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(most))
             return message
 
         return count
+
+
+def _too_large(limit: int) -> str:
+    return f"The body may have {limit} bytes."
 
 
 def _hostname(host: str) -> str | None:

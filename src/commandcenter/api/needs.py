@@ -18,6 +18,7 @@ from commandcenter.core.run import (
 )
 from commandcenter.core.spending import Spending
 from commandcenter.core.upkeep import Files, Item, Restored, Salvaged
+from commandcenter.core.webhook import Headers, Heard
 
 
 class Service(Protocol):
@@ -89,6 +90,9 @@ class Service(Protocol):
 
     async def drop(self, id_: str) -> None:
         """Remove salvaged work for good."""
+
+    async def webhook(self, forge: str, headers: Headers, body: bytes) -> Heard:
+        """Take what claims to be a forge's webhook."""
 
     async def doctor(self) -> Sequence[Finding]:
         """Say what this machine can and cannot do."""

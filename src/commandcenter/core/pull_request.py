@@ -5,7 +5,7 @@ Times are milliseconds since 1970, UTC. Commits are full hexadecimal object ids.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from commandcenter.core.forge import StatusState
@@ -199,3 +199,25 @@ class CommitStatus:
     target_url: str
     author: str
     at_ms: int
+
+
+@dataclass(frozen=True)
+class NewHook:
+    """A place that wants to be told what happens to the pull requests of a repository."""
+
+    url: str
+    secret: str = field(repr=False)
+    """What is told is signed with it, unless it is empty."""
+    events: tuple[str, ...]
+    created_ms: int
+
+    def wants(self, event: str) -> bool:
+        """Say whether it is to be told of this kind of event."""
+        return event in self.events or "*" in self.events
+
+
+@dataclass(frozen=True)
+class Hook(NewHook):
+    """A recorded hook."""
+
+    id: int

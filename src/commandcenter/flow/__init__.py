@@ -18,7 +18,7 @@ from commandcenter.core.run import WAITS_FOR_A_PERSON, TaskStatus
 from commandcenter.flow import merge_queue, review, task
 from commandcenter.flow.approval import Word, decide
 from commandcenter.flow.engine import Engine
-from commandcenter.flow.sweep import Sweep
+from commandcenter.flow.sweep import PERIOD_S, Sweep
 from commandcenter.flow.transitions import Transitions, TryKey
 from commandcenter.stages import Stages
 from commandcenter.store import facts, views
@@ -48,12 +48,14 @@ class Flow:
         bounds: Bounds,
         workers: int,
         poll_s: float,
+        forge_poll_s: float = PERIOD_S,
     ) -> None:
         self._engine = Engine(database, poll_s=poll_s)
         self._transitions = Transitions(self._engine, now_ms, bounds)
         self._stages = stages
         self._now_ms = now_ms
         self._workers = workers
+        self._sweep = Sweep(self._engine, self._transitions, stages, forge_poll_s=forge_poll_s)
         self._sweeping: asyncio.Task[None] | None = None
         self.started = False
         """Whether it takes orders: between `start` and `stop`."""
@@ -66,9 +68,7 @@ class Flow:
         merge_queue.register(self._engine, self._transitions, self._stages)
         await self._stages.sweep()
         await self._engine.launch()
-        self._sweeping = asyncio.create_task(
-            Sweep(self._engine, self._transitions, self._stages).run()
-        )
+        self._sweeping = asyncio.create_task(self._sweep.run())
 
         self.started = True
 
@@ -80,6 +80,10 @@ class Flow:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeping
         await self._engine.stop()
+
+    def look_now(self) -> None:
+        """Ask forges now about what waits for them, and not only when it is time."""
+        self._sweep.look_now()
 
     def stalls(self) -> tuple[str, ...]:
         """Return in sentences what work waits for that people have to mend."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from sqlalchemy.orm import Session
@@ -17,13 +18,21 @@ from commandcenter.stages import Stages
 from commandcenter.store import views
 
 PERIOD_S = 2.0
+GAP_S = 0.25
+"""Between two sweeps, however often one is asked for."""
 log = logging.getLogger(__name__)
 
 
 class Sweep:
     """A loop beside the workflows. What it finds, it enqueues; it changes nothing itself."""
 
-    def __init__(self, engine: Engine, transitions: Transitions, stages: Stages) -> None:
+    def __init__(
+        self, engine: Engine, transitions: Transitions, stages: Stages, *, forge_poll_s: float
+    ) -> None:
+        self._forge_poll_s = forge_poll_s
+        self._forges_due_s = 0.0
+        """By the loop's clock."""
+        self._wanted = asyncio.Event()
         self._engine = engine
         self._transitions = transitions
         self._stages = stages
@@ -32,11 +41,27 @@ class Sweep:
         """Sweep for ever."""
         while True:
             try:
-                await self._merged_or_closed()
+                if self._forges_are_due():
+                    await self._merged_or_closed()
                 await self._room_again()
             except Exception:  # the border of a loop that must go on
                 log.exception("The sweep failed and will try again.")
-            await asyncio.sleep(PERIOD_S)
+            await asyncio.sleep(GAP_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), min(PERIOD_S, self._forge_poll_s))
+
+    def look_now(self) -> None:
+        """Ask forges as soon as possible: something may have changed there."""
+        self._wanted.set()
+
+    def _forges_are_due(self) -> bool:
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._forges_due_s and not self._wanted.is_set():
+            return False
+        # Before they are asked: who wants it meanwhile wants it once more.
+        self._wanted.clear()
+        self._forges_due_s = now_s + self._forge_poll_s
+        return True
 
     async def _merged_or_closed(self) -> None:
         waiting = await self._engine.transact("waiting", views.waiting_tasks, WAITS_FOR_A_PERSON)

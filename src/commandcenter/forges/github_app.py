@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import os
-import stat
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -24,6 +21,7 @@ from commandcenter.core.errors import ForgeError, InputError, Refusal
 from commandcenter.forges import RemoteRepository, Site, repository_of
 from commandcenter.forges.rest import Json, Pause, RestApi, is_loopback, parsed
 from commandcenter.settings import AppAccount
+from commandcenter.system.secret_file import read_secret
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -46,7 +44,6 @@ ASSERTION_S = 540
 MARGIN_S = 300.0
 """A token that ends sooner is not begun with: a push may take a while."""
 _DATE_IS_EXACT_TO_S = 5
-_KEY_BYTES_MAX = 2**16
 _LEVELS = ("", "read", "write", "admin")
 
 Clock = Callable[[], float]
@@ -365,7 +362,8 @@ class _Assertion(httpx.Auth):
 
 def _key_text(account: AppAccount, environ: Mapping[str, str]) -> tuple[str, bytes]:
     if account.private_key_file is not None:
-        return str(account.private_key_file), _read_secret(account.private_key_file)
+        file = account.private_key_file
+        return str(file), read_secret(file, "the private key", "github_app_private_key_file")
     text = environ.get(account.private_key_variable, "").strip()
     if not text:
         raise InputError(
@@ -374,22 +372,6 @@ def _key_text(account: AppAccount, environ: Mapping[str, str]) -> tuple[str, byt
         )
     # Where a variable can have one line only, its ends are written out.
     return f"${account.private_key_variable}", text.replace("\\n", "\n").encode()
-
-
-def _read_secret(file: Path) -> bytes:
-    try:
-        with file.open("rb") as opened:
-            mode = os.fstat(opened.fileno()).st_mode
-            if mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise InputError(
-                    f"Others can reach the private key {file}.", hint=f"chmod 600 {file}"
-                )
-            return opened.read(_KEY_BYTES_MAX)
-    except OSError as error:
-        raise InputError(
-            f"The private key {file} cannot be read: {error.strerror}.",
-            hint="github_app_private_key_file in [forge] says where it is",
-        ) from error
 
 
 def _no_key(where: str) -> InputError:

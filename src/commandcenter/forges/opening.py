@@ -32,16 +32,25 @@ def open_remote(
     Raises:
         InputError: it is not on the forge that was chosen, or there is no token for it.
     """
-    sites = [Site(kind, chosen.accounts[kind].api) for kind in kinds(chosen)]
-    remote = repository_of(upstream, sites)
+    remote = remote_of(upstream, chosen)
     if remote is not None:
         return _adapter(remote, upstream, chosen, tokens, app)
     if chosen.kind in FORGE_KINDS:
+        site = _site(chosen.kind, chosen)
         raise InputError(
-            f"{shown(upstream)} is no repository on {sites[0]}, where its pull requests are to be.",
+            f"{shown(upstream)} is no repository on {site}, where its pull requests are to be.",
             hint=f'set {chosen.kind}_api, or kind = "hub" in [forge]',
         )
     return None
+
+
+def remote_of(upstream: str, chosen: ForgeSettings) -> RemoteRepository | None:
+    """Return the repository on a forge that an upstream is; None when it is the hub's."""
+    return repository_of(upstream, [_site(kind, chosen) for kind in kinds(chosen)])
+
+
+def _site(kind: str, chosen: ForgeSettings) -> Site:
+    return Site(kind, chosen.accounts[kind].api)
 
 
 def _adapter(

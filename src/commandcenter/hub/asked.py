@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from commandcenter.core.forge import StatusState
 from commandcenter.core.pull_request import (
+    NewHook,
     NewLineComment,
     NewStatus,
     PullOrder,
@@ -19,6 +20,7 @@ from commandcenter.core.pull_request import (
     Side,
 )
 from commandcenter.hub.history import Method
+from commandcenter.hub.hooks import is_allowed
 from commandcenter.hub.pulls import Draft, Edit, MergeOrder, Opinion
 from commandcenter.hub.refusal import RefusalError, refuse_validation
 
@@ -186,6 +188,26 @@ def status_of(body: Body, *, commit: str, author: str, at_ms: int) -> NewStatus:
         author=author,
         at_ms=at_ms,
     )
+
+
+def hook_of(body: Body, *, at_ms: int) -> NewHook:
+    """Return the hook that is to be recorded."""
+    config = body.get("config")
+    if not isinstance(config, dict) or _text(body, "name") not in (None, "web"):
+        refuse_validation("Hook", "config", code="missing_field")
+    url = _text(config, "url") or ""
+    if not is_allowed(url):
+        refuse_validation("Hook", "url", "url must be http:// at a loopback address of the hub")
+    if _text(config, "content_type") != "json":
+        refuse_validation("Hook", "content_type", "content_type must be json")
+    events = body.get("events", ["push"])
+    if not isinstance(events, list) or not all(_is_event(each) for each in events):
+        refuse_validation("Hook", "events", code="invalid")
+    return NewHook(url, _text(config, "secret") or "", tuple(events), at_ms)
+
+
+def _is_event(name: object) -> bool:
+    return isinstance(name, str) and (name == "*" or name.replace("_", "").isalnum())
 
 
 def _line_comment(comment: object) -> NewLineComment:

@@ -10,7 +10,9 @@ from typing import Protocol
 from commandcenter.core.pull_request import (
     Comment,
     CommitStatus,
+    Hook,
     LineComment,
+    NewHook,
     NewPull,
     NewReview,
     NewStatus,
@@ -91,3 +93,12 @@ class HubRecords(Protocol):
 
     def statuses(self, repository: RepositoryName, commit: str) -> tuple[CommitStatus, ...]:
         """Return the statuses of a commit, newest first."""
+
+    def add_hook(self, repository: RepositoryName, hook: NewHook) -> Hook:
+        """Record a hook."""
+
+    def hooks(self, repository: RepositoryName) -> tuple[Hook, ...]:
+        """Return the hooks, oldest first."""
+
+    def remove_hook(self, repository: RepositoryName, id_: int) -> None:
+        """Forget a hook; one that is not there is fine."""

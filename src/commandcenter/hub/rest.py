@@ -9,8 +9,9 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from commandcenter.core.pull_request import Merged, PullRequest
+from commandcenter.core.pull_request import Hook, Merged, PullRequest
 from commandcenter.hub import asked, wire
+from commandcenter.hub.hooks import Hooks
 from commandcenter.hub.pulls import Pulls
 from commandcenter.hub.refusal import RefusalError
 
@@ -25,10 +26,11 @@ class Call:
     login: str
     pulls: Pulls
     links: wire.Links
+    hooks: Hooks
 
     @property
     def number(self) -> int:
-        """Give the number of the pull request in the path."""
+        """Give the number of the pull request or hook in the path."""
         number = int(self.request.path_params["number"])
         if number > _NUMBER_MAX:
             raise RefusalError(404, "Not Found")
@@ -42,6 +44,22 @@ class Call:
     async def body(self) -> asked.Body:
         """Return the JSON object in the request."""
         return await asked.body_of(self.request)
+
+    async def tell(self, event: str, action: str, pull: PullRequest, **more: wire.Json) -> None:
+        """Tell the hooks that want it what was done to a pull request."""
+        found = await self.hooks.all(self.links.repository.key)
+        if wanting := [each for each in found if each.wants(event)]:
+            whole = await _whole(self, pull)
+            about = {"action": action, "number": pull.number, "pull_request": whole, **more}
+            self.hooks.tell(wanting, event, {**about, **self.source})
+
+    @property
+    def source(self) -> wire.Json:
+        """Give what a hook is always told: where it was, and who did it."""
+        return {
+            "repository": wire.repository_json(self.links),
+            "sender": wire.user_json(self.login, self.links.root),
+        }
 
     def page(self, entries: tuple[wire.Json, ...]) -> Response:
         """Answer with the asked part of these entries."""
@@ -101,6 +119,7 @@ async def list_pulls(call: Call) -> Response:
 async def create_pull(call: Call) -> Response:
     """Open a pull request."""
     pull = await call.pulls.create(call.login, asked.draft_of(await call.body()))
+    await call.tell("pull_request", "opened", pull)
     return JSONResponse(await _whole(call, pull), status_code=201)
 
 
@@ -130,7 +149,10 @@ async def get_patch(call: Call) -> Response:
 
 async def edit_pull(call: Call) -> Response:
     """Change a pull request."""
-    pull = await call.pulls.edit(call.number, asked.edit_of(await call.body()))
+    edit = asked.edit_of(await call.body())
+    pull = await call.pulls.edit(call.number, edit)
+    action = {None: "edited", True: "reopened", False: "closed"}[edit.open]
+    await call.tell("pull_request", action, pull)
     return JSONResponse(await _whole(call, pull))
 
 
@@ -158,7 +180,10 @@ async def create_review(call: Call) -> Response:
     """Record a review."""
     opinion = asked.opinion_of(await call.body())
     review = await call.pulls.review(call.number, call.login, opinion)
-    return JSONResponse(wire.review_json(review, call.links, call.number))
+    shown = wire.review_json(review, call.links, call.number)
+    pull = await call.pulls.get(call.number)
+    await call.tell("pull_request_review", "submitted", pull, review=shown)
+    return JSONResponse(shown)
 
 
 async def list_line_comments(call: Call) -> Response:
@@ -172,6 +197,7 @@ async def merge_pull(call: Call) -> Response:
     """Land a pull request."""
     order = asked.merge_order_of(await call.body())
     commit = await call.pulls.merge(call.number, call.login, order)
+    await call.tell("pull_request", "closed", await call.pulls.get(call.number))
     return JSONResponse(
         {"sha": commit, "merged": True, "message": "Pull Request successfully merged"}
     )
@@ -205,6 +231,32 @@ async def create_status(call: Call) -> Response:
     )
     recorded = await call.pulls.add_status(status)
     return JSONResponse(wire.status_json(recorded, call.links), status_code=201)
+
+
+async def list_hooks(call: Call) -> Response:
+    """Answer with the hooks."""
+    hooks = await call.hooks.all(call.links.repository.key)
+    return call.page(tuple(wire.hook_json(hook, call.links) for hook in hooks))
+
+
+async def create_hook(call: Call) -> Response:
+    """Record a hook, and try it."""
+    new = asked.hook_of(await call.body(), at_ms=call.pulls.now_ms())
+    hook = await call.hooks.add(call.links.repository.key, new)
+    ping = {"zen": "Mind your words, they are important.", "hook_id": hook.id, **call.source}
+    call.hooks.tell([hook], "ping", ping)
+    return JSONResponse(wire.hook_json(hook, call.links), status_code=201)
+
+
+async def get_hook(call: Call) -> Response:
+    """Answer with a hook."""
+    return JSONResponse(wire.hook_json(await _hook(call), call.links))
+
+
+async def delete_hook(call: Call) -> Response:
+    """Forget a hook."""
+    await call.hooks.remove(call.links.repository.key, (await _hook(call)).id)
+    return Response(status_code=204)
 
 
 async def list_statuses(call: Call) -> Response:
@@ -283,6 +335,10 @@ CALLS: tuple[tuple[str, str, Handler], ...] = (
     ("GET", f"{_REPOSITORY}/git/ref/heads/{{name:path}}", get_reference),
     ("GET", f"{_REPOSITORY}/git/refs/heads/{{name:path}}", get_reference),
     ("DELETE", f"{_REPOSITORY}/git/refs/heads/{{name:path}}", delete_reference),
+    ("GET", f"{_REPOSITORY}/hooks", list_hooks),
+    ("POST", f"{_REPOSITORY}/hooks", create_hook),
+    ("GET", f"{_REPOSITORY}/hooks/{{number:int}}", get_hook),
+    ("DELETE", f"{_REPOSITORY}/hooks/{{number:int}}", delete_hook),
     ("GET", f"{_REPOSITORY}/branches", list_branches),
     ("GET", f"{_REPOSITORY}/branches/{{name:path}}", get_branch),
 )
@@ -298,6 +354,13 @@ async def _whole(call: Call, pull: PullRequest) -> wire.Json:
         comments=len(await call.pulls.comments(pull.number)),
         line_comments=len(await call.pulls.line_comments(pull.number)),
     )
+
+
+async def _hook(call: Call) -> Hook:
+    for hook in await call.hooks.all(call.links.repository.key):
+        if hook.id == call.number:
+            return hook
+    raise RefusalError(404, "Not Found")
 
 
 async def _commit(call: Call) -> str:

@@ -21,6 +21,7 @@ from starlette.routing import Route
 from commandcenter.core.errors import WorldError
 from commandcenter.hub import pages, rest, wire
 from commandcenter.hub.history import open_history
+from commandcenter.hub.hooks import Hooks
 from commandcenter.hub.pulls import Pulls
 from commandcenter.hub.records import HubRecords, HubRepository, Repositories
 from commandcenter.hub.refusal import RefusalError
@@ -85,6 +86,7 @@ class _Hub:
         now_ms: Callable[[], int],
     ) -> None:
         self._records = records
+        self._hooks = Hooks(records)
         self._repositories = repositories
         self._git = git
         self._tokens = tokens
@@ -139,7 +141,8 @@ class _Hub:
         if repository is None:
             raise RefusalError(404, "Not Found")
         pulls = self._pulls(repository)
-        return rest.Call(request, login, pulls, wire.Links(_root(request), repository))
+        links = wire.Links(_root(request), repository)
+        return rest.Call(request, login, pulls, links, self._hooks)
 
     def _pulls(self, repository: HubRepository) -> Pulls:
         """Return the pull requests of a repository: one object each, for it holds the lock."""

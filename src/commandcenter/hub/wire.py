@@ -13,6 +13,7 @@ from commandcenter.core.forge import StatusState
 from commandcenter.core.pull_request import (
     Comment,
     CommitStatus,
+    Hook,
     LineComment,
     Merged,
     PullRequest,
@@ -386,6 +387,25 @@ def comment_json(comment: Comment, links: Links, number: int) -> Json:
         "created_at": iso(comment.at_ms),
         "updated_at": iso(comment.at_ms),
         "author_association": _association(comment.author, links),
+    }
+
+
+def hook_json(hook: Hook, links: Links) -> Json:
+    """Return a hook; its secret is never shown."""
+    api = f"{links.api}/hooks/{hook.id}"
+    secret = {"secret": "********"} if hook.secret else {}
+    return {
+        "type": "Repository",
+        "id": hook.id,
+        "name": "web",
+        "active": True,
+        "events": list(hook.events),
+        "config": {"url": hook.url, "content_type": "json", "insecure_ssl": "0", **secret},
+        **dict.fromkeys(("created_at", "updated_at"), iso(hook.created_ms)),
+        "url": api,
+        "test_url": f"{api}/tests",
+        "ping_url": f"{api}/pings",
+        "last_response": {"code": None, "status": "unused", "message": None},
     }
 
 

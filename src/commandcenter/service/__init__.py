@@ -58,11 +58,13 @@ from commandcenter.core.run import (
 )
 from commandcenter.core.spending import KINDS, Spending, by_profile
 from commandcenter.core.upkeep import Files, Item, Restored, Salvaged
+from commandcenter.core.webhook import Headers, Heard
 from commandcenter.readers import PlanSource, ReadResult, read_plan
 from commandcenter.service.doctor import Doctor
 from commandcenter.service.gate import Gate
 from commandcenter.service.salvage import Salvage
 from commandcenter.service.upkeep import Upkeep
+from commandcenter.service.webhooks import Webhooks
 from commandcenter.settings import NO_REVIEW, Settings
 from commandcenter.stages import holdings
 from commandcenter.stages.equipment import Equipment
@@ -92,11 +94,12 @@ class Service:
         *,
         owns: bool = False,
         owned: Callable[[], bool],
+        webhooks: Webhooks | None = None,
     ) -> None:
         """Without a `flow` nothing works on the runs that are in progress.
 
         `owns`: the data folder is ours alone, so that it can be cleaned up all the same. `owned`
-        says whether it is somebody's who works on the runs.
+        says whether it is somebody's who works on the runs. Without `webhooks` none are received.
         """
         self._settings = settings
         self._equipment = equipment
@@ -108,6 +111,7 @@ class Service:
         self._upkeep = Upkeep(settings, equipment, self._gate)
         self._salvage = Salvage(settings, equipment)
         self._owns = owns
+        self._webhooks = webhooks
 
     async def submit(self, submission: Submission) -> Started:
         """Check everything that can be checked, then start a run.
@@ -534,6 +538,12 @@ class Service:
         """Make sure that nobody else works on the data folder."""
         if not self._owns:
             self._working()
+
+    async def webhook(self, forge: str, headers: Headers, body: bytes) -> Heard:
+        """Take a webhook, if it is one, for a reason to ask the forge now."""
+        if self._webhooks is None:
+            return Heard.OFF
+        return await self._webhooks.hear(forge, headers, body)
 
     async def doctor(self) -> Sequence[Finding]:
         """Return what is and is not in order on this machine."""

@@ -21,6 +21,7 @@ from commandcenter.core.errors import CommandCenterError, InputError
 from commandcenter.core.registries import Registries
 from commandcenter.core.run import Finding, Health
 from commandcenter.core.workspace import Hold, Strength, Workspaces
+from commandcenter.service import webhooks
 from commandcenter.service.durability import DURABILITY, durability
 from commandcenter.settings import NO_REVIEW, Settings
 from commandcenter.stages.job import Options
@@ -110,6 +111,7 @@ class Doctor:
             *[await _guarded(f"limits {mode}", self._limits(mode)) for mode in self._workspaces],
             *[self._wanted(profile) for profile in self._profiles()],
             *await self._forges(),
+            webhooks.finding(self._settings.forge, self._settings.environ),
             await _guarded("network", self._network),
             self._disk(),
             await _guarded(DURABILITY, self._durability),

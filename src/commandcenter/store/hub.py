@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Set
 from dataclasses import fields
 from typing import Any
@@ -14,8 +15,10 @@ from commandcenter.core.pull_request import (
     Closed,
     Comment,
     CommitStatus,
+    Hook,
     LineComment,
     Merged,
+    NewHook,
     NewLineComment,
     NewPull,
     NewReview,
@@ -153,6 +156,17 @@ hub_statuses = sa.Table(
     sa.Index("hub_statuses_by_commit", "repository", "commit"),
 )
 
+hub_hooks = sa.Table(
+    "hub_hooks",
+    metadata,
+    _identity(),
+    _repository(),
+    sa.Column("url", sa.Text, nullable=False),
+    sa.Column("secret", sa.Text, nullable=False),
+    sa.Column("events", sa.Text, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+)
+
 
 class HubStore:
     """The hub's memory on any database that SQLAlchemy knows; see `commandcenter.hub.records`."""
@@ -287,6 +301,34 @@ class HubStore:
             for row in self._rows(chosen)
         )
 
+    def add_hook(self, repository: RepositoryName, hook: NewHook) -> Hook:
+        """Record a hook."""
+        self._register(repository)
+        row = _columns(hook)
+        stored = {"events": json.dumps(hook.events), "repository": _key_of(repository)}
+        with self._engine.begin() as connection:
+            added = connection.execute(
+                sa.insert(hub_hooks).values(row | stored).returning(hub_hooks.c.id)
+            ).scalar_one()
+        return Hook(id=added, **row)
+
+    def hooks(self, repository: RepositoryName) -> tuple[Hook, ...]:
+        """Return the hooks, oldest first."""
+        chosen = sa.select(hub_hooks).where(hub_hooks.c.repository == _key_of(repository))
+        return tuple(
+            Hook(**_picked(row, Hook) | {"events": tuple(json.loads(row["events"]))})
+            for row in self._rows(chosen.order_by(hub_hooks.c.id))
+        )
+
+    def remove_hook(self, repository: RepositoryName, id_: int) -> None:
+        """Forget a hook; one that is not there is fine."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.delete(hub_hooks)
+                .where(hub_hooks.c.repository == _key_of(repository))
+                .where(hub_hooks.c.id == id_)
+            )
+
     def _register(self, repository: RepositoryName) -> None:
         """Make sure that the repository has a row."""
         known = sa.select(hub_repositories.c.id).where(*_named(repository))
@@ -401,7 +443,7 @@ def _pull_of(row: _Row) -> PullRequest:
 
 
 def _columns(
-    value: NewPull | NewReview | NewLineComment | NewStatus | PullRequest,
+    value: NewPull | NewReview | NewLineComment | NewStatus | NewHook | PullRequest,
     *,
     leave_out: Set[str] = frozenset(),
 ) -> dict[str, Any]:

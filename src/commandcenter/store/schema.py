@@ -136,3 +136,18 @@ receipts = sa.Table(
     sa.Column("record", sa.Text, nullable=False),
     sa.Column("at_ms", sa.BigInteger, nullable=False),
 )
+
+deliveries = sa.Table(
+    "cc_deliveries",
+    metadata,
+    sa.Column(
+        "seq",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
+    sa.Column("mark", sa.String(64), nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("mark", name="cc_deliveries_once"),
+    sa.Index("cc_deliveries_by_time", "at_ms"),
+)

@@ -117,6 +117,13 @@ def runs(session: Session) -> tuple[RunRecord, ...]:
     return tuple(_run(row) for row in rows)
 
 
+def open_upstreams(session: Session) -> tuple[str, ...]:
+    """Return the upstreams of the runs that have not ended."""
+    column = schema.runs.c.upstream
+    query = sa.select(column).where(schema.runs.c.ended_ms == 0).distinct()
+    return tuple(session.scalars(query))
+
+
 def read_task(session: Session, run: str, task: str) -> TaskStatus:
     """Return one task's status.
 
