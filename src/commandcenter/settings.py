@@ -298,7 +298,15 @@ def _forge(table: _Table, defaults: ForgeSettings) -> ForgeSettings:
         )
         for kind, account in defaults.accounts.items()
     }
-    return ForgeSettings(table.choice("kind", FORGES), accounts, _app(table), table.text("keyring"))
+    return ForgeSettings(
+        table.choice("kind", FORGES),
+        accounts,
+        _app(table),
+        table.text("keyring"),
+        table.number("poll_s", defaults.poll_s),
+        table.path("webhook_secret_file"),
+        table.text("webhook_secret_variable", defaults.webhook_secret_variable),
+    )
 
 
 def _app(table: _Table) -> AppAccount | None:

@@ -119,6 +119,9 @@ github_app_id = "Iv1.app"
 github_app_private_key_file = "/keys/app.pem"
 github_app_private_key_variable = "APP_KEY"
 github_app_installation_id = 12
+poll_s = 60
+webhook_secret_file = "/keys/webhooks"
+webhook_secret_variable = "HOOKS"
 """
 
 
@@ -192,6 +195,9 @@ def test_every_key_is_read(loaded: Loader) -> None:
         "gitlab": ForgeAccount("http://127.0.0.1:8080/api/v4", "GL_TOKEN"),
     }
     assert settings.forge.keyring == "cc"
+    assert settings.forge.poll_s == 60
+    assert settings.forge.webhook_secret_file == Path("/keys/webhooks")
+    assert settings.forge.webhook_secret_variable == "HOOKS"
     assert settings.forge.app == AppAccount("Iv1.app", Path("/keys/app.pem"), "APP_KEY", 12)
 
 

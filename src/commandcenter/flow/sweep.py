@@ -48,7 +48,8 @@ class Sweep:
                 log.exception("The sweep failed and will try again.")
             await asyncio.sleep(GAP_S)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), min(PERIOD_S, self._forge_poll_s))
+                rest_s = max(0.0, min(PERIOD_S, self._forge_poll_s) - GAP_S)
+                await asyncio.wait_for(self._wanted.wait(), rest_s)
 
     def look_now(self) -> None:
         """Ask forges as soon as possible: something may have changed there."""

@@ -180,15 +180,16 @@ class Installation:
         *,
         workers: int = 4,
         more: str = "",
+        forge: str = "",
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> Installation:
-        """Write the configuration; `more` is TOML that is added to it.
+        """Write the configuration; `more` is TOML that is added to it, `forge` to that table.
 
         Profiles: `scripted`; `hasty`, the same with limits of seconds and a megabyte.
         """
         folder.mkdir(parents=True, exist_ok=True)
         made = cls(folder, variables)
-        made.config.write_text(_configuration(workers) + more)
+        made.config.write_text(_configuration(workers, forge) + more)
         return made
 
     def environment(self, **more: str) -> dict[str, str]:
@@ -213,12 +214,12 @@ class Installation:
         return path
 
 
-def _configuration(workers: int) -> str:
+def _configuration(workers: int, forge: str) -> str:
     agent = json.dumps(str(SCRIPTED_AGENT))
     scripted = f'agent = "shell"\ncommand = "{SCRIPTED_AGENT.name}"\nprograms = [{agent}]\n'
     return (
         f"workers = {workers}\npoll_s = 0.1\n\n"
-        f'[roles]\nwork = "scripted"\nreview = "scripted"\n\n[forge]\nkind = "hub"\n\n'
+        f'[roles]\nwork = "scripted"\nreview = "scripted"\n\n[forge]\nkind = "hub"\n{forge}\n'
         f"[profiles.scripted]\n{scripted}\n"
         f"[profiles.hasty]\n{scripted}"
         "[profiles.hasty.limits]\ntimeout_s = 12\nidle_s = 3\noutput_bytes = 1048576\n\n"
