@@ -15,7 +15,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ from commandcenter.core.attempt import Bounds
 from commandcenter.core.devcontainer import Recipe
 from commandcenter.core.errors import AlreadyRunning, DiskFull, InputError
 from commandcenter.core.forge import Forge
+from commandcenter.core.run import Finding
 from commandcenter.core.webhook import place
 from commandcenter.core.workspace import Workspaces
 from commandcenter.forges.github import GitHub
@@ -156,7 +157,7 @@ class _Parts:
 
     def __init__(self, settings: Settings, url: str, tokens: Tokens | None = None) -> None:
         self._settings = settings
-        self._tokens = tokens or named_tokens(settings.forge, settings.environ)
+        self._tokens = tokens
         self._app = open_app(settings.forge, settings.environ)
         self._url = url
         path = settings.data_dir / "commandcenter.sqlite"
@@ -259,7 +260,7 @@ class _Parts:
             self._program,
             self._database,
             self._package_managers.registries,
-            partial(findings, self._settings.forge, self._tokens, self._app),
+            self._forge_findings,
         )
         owned = partial(_is_owned, self._settings)
         return Service(
@@ -279,6 +280,12 @@ class _Parts:
             # The hub speaks as GitHub does.
             return place("github", f"{HUB_OWNER}/{_hub_name(upstream)}")
         return place(remote.site.kind, f"{remote.owner}/{remote.name}")
+
+    async def _forge_findings(self) -> Sequence[Finding]:
+        chosen, environ = self._settings.forge, self._settings.environ
+        # Who only reads had no use for them until now.
+        tokens = self._tokens or await find_tokens(chosen, environ)
+        return await findings(chosen, tokens, self._app)
 
     def hub(self) -> ASGIApp:
         records = HubStore(self._engine)
@@ -304,7 +311,9 @@ class _Parts:
         return self._forges[upstream]
 
     def _open_forge(self, upstream: str, target: str) -> Forge:
-        remote = open_remote(upstream, self._settings.forge, self._tokens, self._app)
+        chosen, environ = self._settings.forge, self._settings.environ
+        tokens = self._tokens or named_tokens(chosen, environ)
+        remote = open_remote(upstream, chosen, tokens, self._app)
         if remote is not None:
             return remote
         name = self._serve_on_hub(upstream, target)

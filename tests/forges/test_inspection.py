@@ -50,6 +50,7 @@ async def inspected(token: str, api: str = "") -> Finding:
         ("ghp_nothing", Health.MISSING, "its scopes: none"),
         ("github_pat_x", Health.OK, "does not tell whether it has contents: write"),
         ("ghp_expired", Health.MISSING, "GitHub does not take it"),
+        ("ghp_\u00e4", Health.MISSING, "which is none"),
     ],
 )
 async def test_a_token_for_github_is_told_by_kind_source_and_scopes(

@@ -14,8 +14,8 @@ from commandcenter.testing.judge import Judge, judge_stopped
 from commandcenter.testing.scene import Installation, batch, plan, task
 
 SECRET = "a secret of more than 16 characters"
-NEVER = "poll_s = 3600\n"
-"""Until then no test is patient."""
+NEVER = 'kind = "hub"\npoll_s = 3600'
+"""So long no test waits."""
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from commandcenter.core.errors import ForgeError, InputError, Refusal
 from commandcenter.forges import RemoteRepository, Site, repository_of
@@ -277,7 +277,10 @@ class Installation(BaseModel):
 
 
 class _Token(BaseModel):
-    token: str = field(repr=False)
+    # What is wrong with an answer is said without the token that is in it.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    token: str = Field(repr=False)
     expires_at: datetime
 
 

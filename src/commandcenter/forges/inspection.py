@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import httpx
 
@@ -16,13 +17,15 @@ from commandcenter.settings import FORGE_KINDS, ForgeSettings
 
 _TIMEOUT_S = 5.0
 _SCOPES = "x-oauth-scopes"
-_KINDS: Mapping[str, str] = {
-    "github_pat_": "fine-grained token",
-    "ghp_": "classic token",
-    "gho_": "token of a sign-in",
-    "ghu_": "token of a sign-in",
-    "ghs_": "installation's token, which ends within the hour",
-}
+_KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        "github_pat_": "fine-grained token",
+        "ghp_": "classic token",
+        "gho_": "token of a sign-in",
+        "ghu_": "token of a sign-in",
+        "ghs_": "installation's token, which ends within the hour",
+    }
+)
 
 
 async def findings(chosen: ForgeSettings, tokens: Tokens, app: App | None) -> Sequence[Finding]:
@@ -69,6 +72,8 @@ async def _app(app: App) -> Finding:
 async def _github(api: str, token: Token) -> Finding:
     kind = next((words for start, words in _KINDS.items() if token.value.startswith(start)), "")
     detail = f"{Site('github', api)}, {kind or 'token'} from {token.source}"
+    if not (token.value.isascii() and token.value.isprintable()):
+        return Finding("forge", Health.MISSING, f"{detail}, which is none", "set it again")
     try:
         answer = await _user(api, token)
     except httpx.HTTPError as error:

@@ -11,7 +11,6 @@ import logging
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -21,6 +20,8 @@ from commandcenter.hub.refusal import refuse_validation
 from commandcenter.hub.wire import Json
 
 HOOKS_MAX = 20
+PORT = 80
+"""Where nothing else is said."""
 UNDER_WAY_MAX = 100
 _TIMEOUT_S = 10.0
 _log = logging.getLogger(__name__)
@@ -63,11 +64,12 @@ def is_allowed(url: str) -> bool:
     The hub reaches what its callers may not, so it goes nowhere else on their behalf.
     """
     try:
-        parts = urlsplit(url)
-        address = ipaddress.ip_address(parts.hostname or "")
-        plain = parts.username is None and parts.port != 0
-    except ValueError:
+        # Read as it will be when something is sent there.
+        parts = httpx.URL(url)
+        address = ipaddress.ip_address(parts.host)
+    except (httpx.InvalidURL, ValueError):
         return False
+    plain = not parts.userinfo and (parts.port or PORT) in range(1, 2**16)
     return parts.scheme == "http" and plain and address.is_loopback
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import os
 import re
 import secrets
 import time
@@ -26,7 +27,6 @@ from commandcenter.system import process
 
 ASSERTION_S_MAX = 600
 LIFE_S = 3600.0
-_HTTP_BACKEND = "/usr/lib/git-core/git-http-backend"
 _ACCESS = re.compile(r"/app/installations/(\d+)/access_tokens")
 _INSTALLATION = re.compile(r"/app/installations/(\d+)")
 _OF_REPOSITORY = re.compile(r"/repos/([^/]+)/([^/]+)/installation")
@@ -71,6 +71,8 @@ class GitHubApps:
     life_s: float = LIFE_S
     """For how long a token is good."""
     issued: dict[str, Issued] = field(default_factory=dict)
+    odd: Json = field(default_factory=dict)
+    """Put into the answers that hold a token."""
     asked: list[str] = field(default_factory=list)
     """Every call that was made as the App itself."""
 
@@ -159,7 +161,7 @@ class GitHubApps:
         self.issued[token] = Issued(names, dict(wanted["permissions"]), until_s)
         ends = datetime.fromtimestamp(until_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         said = {"token": token, "expires_at": ends, "permissions": wanted["permissions"]}
-        return JSONResponse({**said, "repository_selection": "selected"}, 201)
+        return JSONResponse({**said, "repository_selection": "selected", **self.odd}, 201)
 
     async def _as_installation(
         self, request: Request, scope: Scope, receive: Receive, send: Send
@@ -201,8 +203,8 @@ class GitHubApps:
             "GIT_PROTOCOL": request.headers.get("git-protocol", ""),
             "REMOTE_USER": "x-access-token",
         }
-        environment = {**variables, "PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
-        done = await process.run((_HTTP_BACKEND,), stdin=body, environment=environment)
+        environment = {**variables, "PATH": os.environ["PATH"], "HOME": "/nonexistent"}
+        done = await process.run(("git", "http-backend"), stdin=body, environment=environment)
         head, _, content = done.stdout.partition(b"\r\n\r\n")
         headers = dict(line.split(": ", 1) for line in head.decode().splitlines())
         status = int(headers.pop("Status", "200").split()[0])

@@ -29,7 +29,7 @@ INTEGRITY = (
 )
 FILE = "package/generated/api.github.com.json"
 METHODS = ("get", "post", "put", "patch", "delete")
-_BELOW = ("/user", "/repos/{owner}/{repo}", "/app")
+_BELOW = ("/user", "/repos/{owner}/{repo}", "/app/installations")
 """The paths that are of interest; the whole takes seconds to read."""
 _HERE = "urn:github"
 _MANY_PARTS = ("ref", "path", "branch")
@@ -77,7 +77,11 @@ class Contract:
 
     def __init__(self, file: Path) -> None:
         whole = json.loads(file.read_bytes())
-        paths = {path: item for path, item in whole["paths"].items() if path.startswith(_BELOW)}
+        paths = {
+            path: item
+            for path, item in whole["paths"].items()
+            if path.startswith(_BELOW) or path == "/app"
+        }
         self._whole = _plain({"paths": paths, "components": _used(whole, paths)})
         resource = DRAFT202012.create_resource(self._whole)
         registry: Registry[Json] = Registry()

@@ -180,10 +180,10 @@ class Installation:
         *,
         workers: int = 4,
         more: str = "",
-        forge: str = "",
+        forge: str = 'kind = "hub"',
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> Installation:
-        """Write the configuration; `more` is TOML that is added to it, `forge` to that table.
+        """Write the configuration; `more` is TOML that is added to it, `forge` is that table.
 
         Profiles: `scripted`; `hasty`, the same with limits of seconds and a megabyte.
         """
@@ -219,7 +219,7 @@ def _configuration(workers: int, forge: str) -> str:
     scripted = f'agent = "shell"\ncommand = "{SCRIPTED_AGENT.name}"\nprograms = [{agent}]\n'
     return (
         f"workers = {workers}\npoll_s = 0.1\n\n"
-        f'[roles]\nwork = "scripted"\nreview = "scripted"\n\n[forge]\nkind = "hub"\n{forge}\n'
+        f'[roles]\nwork = "scripted"\nreview = "scripted"\n\n[forge]\n{forge}\n\n'
         f"[profiles.scripted]\n{scripted}\n"
         f"[profiles.hasty]\n{scripted}"
         "[profiles.hasty.limits]\ntimeout_s = 12\nidle_s = 3\noutput_bytes = 1048576\n\n"
