@@ -28,7 +28,8 @@ _PRIVATE = {
 }
 _FOREIGN = (
     *("GIT_", "COMMANDCENTER_", "ANTHROPIC_", "CLAUDE_"),
-    *("GITHUB_TOKEN", "GITEA_TOKEN", "GITLAB_TOKEN", "HOST", "PORT", "DATABASE_URL"),
+    *("GITHUB_TOKEN", "GITHUB_APP_", "GITEA_TOKEN", "GITLAB_TOKEN"),
+    *("HOST", "PORT", "DATABASE_URL"),
 )
 """Variables by which the caller's surroundings would reach into a test."""
 _OWN_FOLDER = pytest.StashKey[Path]()

@@ -103,6 +103,7 @@ class ScriptedStages(Stages):
         return self.short
 
     async def proposal_ended(self, run: str, number: int) -> bool:
+        self.calls["proposal_ended"] += 1
         return self.ended
 
 
@@ -117,7 +118,7 @@ class Scene:
         self.stages = ScriptedStages()
 
     @asynccontextmanager
-    async def flow(self) -> AsyncIterator[Flow]:
+    async def flow(self, forge_poll_s: float = 2.0) -> AsyncIterator[Flow]:
         flow = Flow(
             self.store.engine,
             self.stages,
@@ -125,6 +126,7 @@ class Scene:
             bounds=Bounds(2, 2, 4),
             workers=2,
             poll_s=0.1,
+            forge_poll_s=forge_poll_s,
         )
         await flow.start()
         try:
@@ -342,6 +344,35 @@ async def test_a_pull_request_waits_for_a_person_as_often_as_it_must(scene: Scen
         tasks = await scene.ended()
     assert tasks["a"].reason is Reason.MERGED
     assert scene.stages.calls["land a"] == 3
+
+
+async def test_a_forge_that_is_asked_seldom_is_asked_when_somebody_says_so(scene: Scene) -> None:
+    answers = [{"outcome": "waiting"}, LANDED]
+
+    async def land(task: str, number: int) -> Record:
+        return answers[scene.stages.calls["land a"] - 1]
+
+    scene.stages.scripts["land"] = land
+    async with scene.flow(forge_poll_s=3600) as flow:
+        await flow.submit(new_run("a"))
+        await scene.waiting("a", WAITS_FOR_A_PERSON)
+        scene.stages.ended = True
+        flow.look_now()
+        tasks = await scene.ended()
+
+    assert tasks["a"].reason is Reason.MERGED
+    assert scene.stages.calls["proposal_ended"] == 1
+
+
+async def test_a_forge_that_is_asked_seldom_leaves_the_disk_looked_at(scene: Scene) -> None:
+    scene.stages.short = FULL
+    async with scene.flow(forge_poll_s=3600) as flow:
+        await flow.submit(new_run("a"))
+        await scene.waiting("a", WAITS_FOR_DISK)
+        scene.stages.short = ""
+        tasks = await scene.ended()
+
+    assert tasks["a"].reason is Reason.MERGED
 
 
 async def test_a_task_that_waits_for_a_person_can_be_cancelled(scene: Scene) -> None:

@@ -39,6 +39,7 @@ from commandcenter.settings import AppAccount, ForgeAccount, ForgeSettings
 from commandcenter.store.database import open_engine, sqlite_url
 from commandcenter.store.hub import HubStore
 from commandcenter.system.git import Git
+from commandcenter.system.repository import inspect_repository
 from commandcenter.testing.forges import served, write_commit
 from commandcenter.testing.github_apps import LIFE_S, GitHubApps, Installed
 from commandcenter.testing.github_contract import Checked, Contract
@@ -279,6 +280,13 @@ async def test_a_named_installation_without_the_repository_is_not_taken(far: Far
 
     with pytest.raises(ForgeError, match="is not installed on acme/project"):
         await far.forge(far.app(installation=7)).proposals()
+
+
+async def test_a_submission_is_told_so_by_git_already(far: Far) -> None:
+    far.apps.installations[0].repositories = [RepositoryName("acme", "other")]
+
+    with pytest.raises(ForgeError, match="is not installed on acme/project"):
+        await inspect_repository(Git(sign_in=far.app()), far.remote)
 
 
 async def test_a_suspended_installation_is_named(far: Far) -> None:
