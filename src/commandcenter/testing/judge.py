@@ -823,7 +823,7 @@ def client_of(url: str) -> httpx.AsyncClient:
     """Return a client of a service on this machine."""
     # Loading the machine's certificates, which nobody needs here, would take 60 ms.
     bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return httpx.AsyncClient(base_url=url, trust_env=False, timeout=30, verify=bare)
+    return httpx.AsyncClient(base_url=url, trust_env=False, timeout=PATIENCE_S, verify=bare)
 
 
 async def _get(client: httpx.AsyncClient, path: str) -> Any:  # Any: JSON
