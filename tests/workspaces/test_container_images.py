@@ -279,7 +279,9 @@ async def test_an_image_that_was_used_again_meanwhile_stays(
 async def test_an_image_that_a_command_runs_in_stays(
     tmp_path: Path, engine: Dockerd, base: str
 ) -> None:
-    example = await repository(tmp_path, Dockerfile=DOCKERFILE)
+    # Of an image with another name besides, only this one would go.
+    alone = f"{DOCKERFILE}RUN echo {tmp_path}\n"
+    example = await repository(tmp_path, Dockerfile=alone)
     mode = kind(tmp_path, engine, recipe=Recipe(dockerfile="Dockerfile"))
     started = asyncio.Event()
     async with opened(mode, example) as workspace:
