@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ _COMMANDS = (
     *("approve", "comment", "reject"),
     *("salvage", "gc", "hub", "doctor", "qualify", "plan"),
 )
+_COLLECTED_AFTER = 20_000
+"""How many objects more than before there have to be for the garbage collector to look."""
 _MODULES = {"comment": "approve", "reject": "approve"}
 """Of commands that share one."""
 
@@ -62,6 +65,8 @@ def root(context: click.Context, data_dir: Path | None, config: Path | None) -> 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code; nothing else exits."""
+    # Most of what is made lives for good: to look through it all for garbage is what costs.
+    gc.set_threshold(_COLLECTED_AFTER, 50, 100)
     try:
         code = root.main(arguments, prog_name="commandcenter", standalone_mode=False)
         sys.stdout.flush()
@@ -71,4 +76,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = 141
     except (Exception, KeyboardInterrupt) as error:
         code = failure.tell(error)
+    # The process ends: nobody needs what its garbage collector would give back then.
+    gc.freeze()
     sys.exit(code)
