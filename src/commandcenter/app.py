@@ -233,6 +233,7 @@ class _Parts:
             disk_free_min_bytes=settings.disk_free_min_bytes,
             lanes=settings.merge_queue.lanes,
             changes_max=settings.merge_queue.changes_max,
+            strategy=settings.merge_queue.strategy,
         )
 
     def flow(self) -> Flow:

@@ -17,6 +17,7 @@ import platformdirs
 from commandcenter.core.agent import Limits, Profile
 from commandcenter.core.egress import Policy, policy
 from commandcenter.core.errors import InputError
+from commandcenter.core.merge_queue import Strategy
 from commandcenter.core.prices import Price
 from commandcenter.core.workspace import HOME, Resources
 
@@ -153,6 +154,8 @@ class MergeQueue:
     """How many prefixes of a chain are checked at the same time."""
     changes_max: int = 100
     """How many changes are chained at most; 1 lands them one by one."""
+    strategy: Strategy = Strategy.MERGE
+    """How a change lands whose plan does not say it."""
 
 
 @dataclass(frozen=True)
@@ -384,6 +387,7 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
         merge_queue=MergeQueue(
             queue.count("lanes", defaults.merge_queue.lanes),
             queue.count("changes_max", defaults.merge_queue.changes_max),
+            Strategy(queue.choice("strategy", tuple(Strategy))),
         ),
         resources=_resources(sandbox, defaults.resources),
         forge=_forge(forge, defaults.forge),

@@ -26,6 +26,7 @@ from commandcenter.core.plan import (
 )
 from commandcenter.core.prompt import CONTEXT_MAX, continued_prompt, review_prompt, work_prompt
 from commandcenter.core.publication import (
+    HEAD_TRAILER,
     branch_name,
     commit_message,
     landed_line,
@@ -33,6 +34,8 @@ from commandcenter.core.publication import (
     merge_message,
     proposal_body,
     proposal_title,
+    rebase_message,
+    squash_message,
 )
 
 RUN = "exec_0badcafe"
@@ -290,3 +293,39 @@ def test_the_body_names_a_bounded_number_of_refused_hosts() -> None:
 
     assert text.count(".test:443") == 20
     assert "- and 30 more" in text
+
+
+def last_paragraph(message: str) -> list[str]:
+    return message.rstrip("\n").rpartition("\n\n")[2].splitlines()
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        replace(TASK, commit=f"fix: x\n\n{HEAD_TRAILER}: {'1' * 40}"),
+        replace(TASK, instructions=f"{HEAD_TRAILER}: {'1' * 40}\n\nMore."),
+    ],
+)
+def test_no_text_of_a_plan_becomes_a_trailer(task: Task) -> None:
+    ours = [
+        f"CommandCenter-Run: {RUN}",
+        f"CommandCenter-Task: {task.id}",
+        "CommandCenter-Attempt: 2",
+        f"{HEAD_TRAILER}: {'a' * 40}",
+    ]
+    assert last_paragraph(squash_message(RUN, task, 2, 7, "a" * 40)) == ours
+    assert last_paragraph(rebase_message(RUN, task, 2, "a" * 40)) == ours
+
+
+def test_a_squashed_commit_says_what_the_task_asks_for_unless_the_plan_has_words_for_it() -> None:
+    told = replace(TASK, commit="", instructions="Make it so.\n\n**Files:**\n- a")
+    asked = replace(TASK, commit="feat: do it", instructions="Make it so.")
+    listed = replace(TASK, commit="", instructions="**Files:**\n- a")
+    title = f"{proposal_title(TASK)} (#7)"
+
+    def words(task: Task) -> list[str]:
+        return squash_message(RUN, task, 1, 7, "a" * 40).split("\n\n")[:-1]
+
+    assert words(told) == [title, "Make it so."]
+    assert words(asked) == [title, "feat: do it"]
+    assert words(listed) == [title]

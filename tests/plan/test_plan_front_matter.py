@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from commandcenter.core.plan import ReviewPolicy
+from commandcenter.core.merge_queue import Strategy
+from commandcenter.core.plan import ReviewPolicy, from_json, to_json
 from commandcenter.readers import PlanSource, ReadResult, read_plan
 
 TASK = "\n### Task 1.1: A\n\nx\n"
@@ -76,6 +77,8 @@ def test_the_nearest_word_on_merging_counts(
         ("commandcenter: 1\ndefaults: {verify: [[a]]}", 3),
         ("commandcenter: 1\ndefaults: {limits: {budget_usd: .nan}}", 3),
         ("commandcenter: 1\ndefaults:\n  auto_merge: later", 4),
+        ("commandcenter: 1\ndefaults:\n  strategy: octopus", 4),
+        ("commandcenter: 1\ndefaults:\n  strategy: [squash]", 4),
         ("- a", 2),
         ("x: " + "[" * 3000, 2),
     ],
@@ -83,6 +86,13 @@ def test_the_nearest_word_on_merging_counts(
 def test_what_is_wrong_is_named_with_its_line(front: str, line: int) -> None:
     found = [d for d in read(front).diagnostics if d.code == "P012"]
     assert [d.line for d in found] == [line]
+
+
+def test_a_plan_says_how_its_changes_land() -> None:
+    plan = read("commandcenter: 1\ndefaults: {strategy: squash}").plan
+    assert plan is not None
+    assert plan.defaults.strategy is Strategy.SQUASH
+    assert from_json(to_json(plan)) == plan
 
 
 def test_a_misspelt_key_names_the_right_one() -> None:

@@ -10,6 +10,7 @@ import pytest
 from commandcenter.core.agent import Limits, Profile
 from commandcenter.core.egress import policy
 from commandcenter.core.errors import InputError
+from commandcenter.core.merge_queue import Strategy
 from commandcenter.core.prices import Price
 from commandcenter.core.workspace import Resources
 from commandcenter.settings import (
@@ -96,6 +97,7 @@ cpus = 1.5
 [merge_queue]
 lanes = 2
 changes_max = 20
+strategy = "squash"
 
 [container]
 engine = "podman"
@@ -152,7 +154,7 @@ def test_nothing_configured_is_fine() -> None:
     assert settings.isolation == "required"
     assert not settings.egress.allows
     assert settings.container == ContainerSettings("auto", "", "", "", False)
-    assert settings.merge_queue == MergeQueue(1, 100)
+    assert settings.merge_queue == MergeQueue(1, 100, Strategy.MERGE)
     assert settings.dagger == DaggerSettings("", False)
     assert settings.data_dir.is_absolute()
 
@@ -186,7 +188,7 @@ def test_every_key_is_read(loaded: Loader) -> None:
     assert settings.resources == Resources(268435456, 536870912, 1.5)
     assert settings.isolation == "best-effort"
     assert settings.container == ContainerSettings("podman", "", "ops/Dockerfile", "", True)
-    assert settings.merge_queue == MergeQueue(2, 20)
+    assert settings.merge_queue == MergeQueue(2, 20, Strategy.SQUASH)
     assert settings.dagger == DaggerSettings("registry.test/tools:1", True)
     assert settings.forge.kind == "github"
     assert settings.forge.accounts == {
@@ -217,6 +219,7 @@ def test_the_reviewer_is_the_working_profile_unless_it_is_named(loaded: Loader) 
         ("[sandbox]\nreadonly = []", "no setting `readonly`", "did you mean `read_only`?"),
         ("[sandbox]\nmemory = 1", "no setting `memory`", "did you mean `memory_bytes`?"),
         ("[merge_queue]\nlane = 2", "no setting `lane`", "did you mean `lanes`?"),
+        ("[merge_queue]\nstrategy = 'sqash'", "cannot be `sqash`", "did you mean `squash`?"),
         ("[container]\nimages = 'x'", "no setting `images`", "did you mean `image`?"),
         ("[dagger]\nimages = 'x'", "no setting `images`", "did you mean `image`?"),
         ("[dagger]\ncaches = ['/etc']", "`/etc`, which is not below /home/agent", ".cache/pip"),

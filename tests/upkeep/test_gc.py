@@ -10,8 +10,10 @@ from commandcenter.core.publication import landing_branch
 from commandcenter.core.upkeep import Item, Known, Thing, explain
 from commandcenter.service.upkeep import known
 from commandcenter.stages import Stages, land
+from commandcenter.stages.equipment import BOT
 from commandcenter.stages.job import Job
 from commandcenter.system.usage import size_bytes
+from commandcenter.system.vault import Merged
 from commandcenter.testing.forges import write_commit
 from commandcenter.testing.scene import fingerprint
 from commandcenter.testing.yard import TASK, Yard
@@ -65,6 +67,27 @@ async def test_what_the_target_holds_goes_and_its_bytes_are_really_gone(brief: Y
     assert await (await brief.vault()).fsck() == ()
     again = await brief.gc()
     assert freed(again) == set()
+
+
+async def test_a_squashed_capture_goes_when_the_target_holds_what_stands_for_it(
+    brief: Yard,
+) -> None:
+    honest = await captured(brief, "exec_1")
+    other = await captured(brief, "exec_2", "echo 2 > two.txt")
+    vault = await brief.vault()
+    tip = await vault.fetch("main")
+    squashed = await vault.replay(
+        tip, honest.attempt.head, message="It\n", committer=BOT, date=honest.date
+    )
+    assert isinstance(squashed, Merged)
+    await vault.land("main", tip, squashed.commit)
+    await brief.complete(honest, squashed.commit)
+    await brief.complete(other, squashed.commit)
+
+    items = await brief.gc()
+
+    assert items[Thing.CAPTURE, "exec_1/1.1/1/capture"].free
+    assert "not on the target" in items[Thing.CAPTURE, "exec_2/1.1/1/capture"].why
 
 
 async def test_a_dry_run_frees_nothing_and_foretells_what_goes(brief: Yard) -> None:

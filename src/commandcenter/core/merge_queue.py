@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 _RED_AT_FIRST = 1 / 3
 _SEEN_AT_FIRST = 50
@@ -19,6 +20,17 @@ _SEEN_AT_FIRST = 50
 _EVEN_CHANCE = 0.7
 """About ln 2: so many times 1/p changes, of which each is red with p, are green in half of all
 cases, which is where a run of the checks tells most."""
+
+
+class Strategy(StrEnum):
+    """How a change becomes a part of the target's history."""
+
+    MERGE = "merge"
+    """A merge commit with both parents; a fast-forward stays one."""
+    SQUASH = "squash"
+    """One commit on the target's line, in the words of the pull request."""
+    REBASE = "rebase"
+    """The change's own commit on the target's line, in its own words."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from commandcenter.core.markdown import cell, code
 from commandcenter.core.plan import Plan, Task
 from commandcenter.core.workspace import WorkspaceKey
 
+HEAD_TRAILER = "CommandCenter-Head"
+"""In a commit that stands for another one on the target: which one that is."""
+OPENING_MAX = 1000
 HOSTS_MAX = 20
 """How many refused hosts a pull request names."""
 _RESULT = "result"
@@ -74,6 +77,26 @@ def _trailers(run: str, task: Task, number: int) -> str:
     return (
         f"CommandCenter-Run: {run}\nCommandCenter-Task: {task.id}\nCommandCenter-Attempt: {number}"
     )
+
+
+def squash_message(run: str, task: Task, attempt: int, proposal: int, head: str) -> str:
+    """Return the message of the commit that stands for a task's pull request, at this head."""
+    words = task.commit.strip() or _opening(task)
+    trailers = f"{_trailers(run, task, attempt)}\n{HEAD_TRAILER}: {head}"
+    return (
+        "\n\n".join(filter(None, [f"{proposal_title(task)} (#{proposal})", words, trailers])) + "\n"
+    )
+
+
+def rebase_message(run: str, task: Task, attempt: int, head: str) -> str:
+    """Return the message of a task's commit where it is put onto what landed before it."""
+    return f"{commit_message(run, task, attempt).rstrip()}\n{HEAD_TRAILER}: {head}\n"
+
+
+def _opening(task: Task) -> str:
+    """Return the first paragraph of what the task asks for, unless that is a list or a field."""
+    first = task.instructions.strip().partition("\n\n")[0]
+    return "" if re.match(r"\*\*|[-*#>|`]|\d+[.)]", first) else first[:OPENING_MAX]
 
 
 def merge_message(task: Task, number: int, branch: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from commandcenter.core.errors import GitError
+from commandcenter.core.publication import HEAD_TRAILER
 from commandcenter.hub.records import HubRepository
 from commandcenter.system import durable
 from commandcenter.system.git import Git, GitResult
@@ -149,6 +150,7 @@ class History:
     _merge_bases: _Known[str | None] = field(default_factory=dict)
     _mergeable: _Known[bool] = field(default_factory=dict)
     _sizes: _Known[Size] = field(default_factory=dict)
+    _named: _Known[dict[str, tuple[str, ...]]] = field(default_factory=dict)
 
     async def tips(self, branches: Iterable[str]) -> dict[str, str]:
         """Return the commit of each of these branches that exists."""
@@ -193,6 +195,17 @@ class History:
         first, *parents = line.text.partition("\n")[0].split()
         # Its first parent is the commit itself: a fast-forward, nothing merged it.
         return commit if parents[:1] == [commit] else first
+
+    async def replay(self, head: str, old: str, new: str) -> str | None:
+        """Return the commit of `new`, not in `old`, that stands for `head`: squashed or rebased.
+
+        It names the head in a trailer, and has exactly the tree that the head gives on its parent:
+        anybody can write the one, and who has the other has landed it.
+        """
+        for commit in (await _remembered(self._named, (old, new), self._heads_named)).get(head, ()):
+            if await self._is_replay(commit, head):
+                return commit
+        return None
 
     async def commit(self, id_: str) -> Commit:
         """Return a commit that exists."""
@@ -306,8 +319,28 @@ class History:
             "--src-prefix=a/", "--dst-prefix=b/", *options, start, head,
         )  # fmt: skip
 
+    async def _heads_named(self, old: str, new: str) -> dict[str, tuple[str, ...]]:
+        told = f"--format=%H %(trailers:key={HEAD_TRAILER},valueonly,separator=%x20)"
+        listed = await self._run("-c", "log.showSignature=false", "log", told, f"{old}..{new}")
+        names: dict[str, tuple[str, ...]] = {}
+        for commit, *heads in (line.split() for line in _text(listed.stdout).splitlines()):
+            names |= {head: (*names.get(head, ()), commit) for head in heads}
+        return names
+
+    async def _is_replay(self, commit: str, head: str) -> bool:
+        known = await self.commit(commit)
+        if not known.parents or await self.commit_of(head) != head:
+            return False
+        return await self._try_merge(known.parents[0], head) == known.tree
+
     async def _merges(self, base: str, head: str) -> bool:
-        """Try the merge with a throw-away object store, for a question must not write."""
+        return await self._try_merge(base, head) is not None
+
+    async def _try_merge(self, base: str, head: str) -> str | None:
+        """Return the tree of a merge, made in a throw-away object store: a question writes nothing.
+
+        None: there is a conflict.
+        """
         with tempfile.TemporaryDirectory(prefix="cc-hub-") as scratch:
             objects = str(self.repository.git_dir / "objects")
             quoted = '"' + objects.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -323,7 +356,7 @@ class History:
             )  # fmt: skip
         if result.exit_code > 1:
             raise _failed("merge-tree", result)
-        return result.exit_code == 0
+        return result.text.partition("\n")[0] if result.exit_code == 0 else None
 
     async def _merged(self, landing: Landing, parents: Sequence[str]) -> str | None:
         tree = await self._merge_tree(landing.base, landing.head)

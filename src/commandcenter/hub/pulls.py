@@ -279,10 +279,16 @@ class Pulls:
                 return replace(pull, ending=Closed(now), updated_ms=now)
             arrival = await self.history.arrival(last, base)
             return replace(pull, head=last, ending=Merged(now, arrival), updated_ms=now)
+        if landing := await self._replay(last, pull.base, base):
+            return replace(pull, head=last, ending=Merged(now, landing), updated_ms=now)
         if head is None:
             return replace(pull, ending=Closed(now), updated_ms=now)
         updated_ms = pull.updated_ms if head == pull.head else now
         return replace(pull, head=head, base=base, updated_ms=updated_ms)
+
+    async def _replay(self, head: str, old: str, new: str) -> str | None:
+        """Return the commit that came to a base branch and stands for a head."""
+        return await self.history.replay(head, old, new)
 
     async def _change(
         self,

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from commandcenter.core.merge_queue import Strategy
 from commandcenter.core.plan import Defaults, Diagnostic, ReviewPolicy, TaskLimits
 from commandcenter.core.plan.model import YES_OR_NO
 from commandcenter.core.plan.validation import closest
 
 _OURS = ("commandcenter", "title", "defaults")
+_DEFAULTS = ("agent", "review", "verify", "limits", "auto_merge", "strategy")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 _TAG = "tag:yaml.org,2002:"
@@ -85,7 +87,8 @@ class _Settings:
                 self._unknown(key, _OURS)
 
     def _defaults(self, node: yaml.Node) -> None:
-        agent, review, limits, auto_merge = "", None, TaskLimits(), None
+        agent, review, limits = "", None, TaskLimits()
+        auto_merge, strategy = None, None
         verify: tuple[str, ...] = ()
         for key, value in self._pairs(node, "defaults"):
             match key.value:
@@ -99,9 +102,11 @@ class _Settings:
                     limits = self._limits(value)
                 case "auto_merge":
                     auto_merge = self._yes_or_no(value)
+                case "strategy":
+                    strategy = self._strategy(value)
                 case _:
-                    self._unknown(key, ("agent", "review", "verify", "limits", "auto_merge"))
-        self._found.defaults = Defaults(agent, review, verify, limits, auto_merge)
+                    self._unknown(key, _DEFAULTS)
+        self._found.defaults = Defaults(agent, review, verify, limits, auto_merge, strategy)
 
     def _review(self, node: yaml.Node) -> ReviewPolicy | None:
         if isinstance(node, yaml.ScalarNode):
@@ -163,6 +168,13 @@ class _Settings:
         if said is None:
             self._fault(node, "this is neither yes nor no")
         return said
+
+    def _strategy(self, node: yaml.Node) -> Strategy | None:
+        said = node.value if isinstance(node, yaml.ScalarNode) else ""
+        if said in tuple(Strategy):
+            return Strategy(said)
+        self._fault(node, "this is no strategy", f"write one of {', '.join(Strategy)}")
+        return None
 
     def _whole(self, node: yaml.Node) -> int | None:
         # Six digits are more than any limit; a longer one would take Python long to read.

@@ -52,7 +52,7 @@ from commandcenter.system import removal
 from commandcenter.system.prune import prune, unreachable_bytes
 from commandcenter.system.repository import advertised
 from commandcenter.system.usage import size_bytes
-from commandcenter.system.vault import RefUpdate, Vault, vault_folder
+from commandcenter.system.vault import RefUpdate, Vault, task_ref, vault_folder
 from commandcenter.workspaces.prepared import vault_id
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ class _Facts:
     held: Sequence[Holding]
     unsettled: frozenset[tuple[str, str]]
     """(run, task) of the tasks that have something to clean up, now or later."""
+    landings: Mapping[tuple[str, str], str]
+    """The commit by which a capture, of this upstream and ref, landed."""
 
     def of(self, kind: Kind) -> list[Holding]:
         return [each for each in self.held if each.kind is kind]
@@ -292,12 +294,14 @@ class Upkeep:
         return found
 
     async def _landed(self, facts: _Facts, upstream: str, vault: Vault) -> frozenset[str] | None:
-        """Return our refs that the targets reach; None when the upstream does not answer."""
+        """Return our refs whose work the targets hold; None when the upstream does not answer."""
         try:
             targets = await self._targets(facts, upstream, vault)
         except GitError:
             return None
-        return frozenset().union(*[await vault.reached_by(each, "refs/cc/") for each in targets])
+        reached = await asyncio.gather(*(vault.reached_by(each, "refs/cc/") for each in targets))
+        landings = {ref: it for (place, ref), it in facts.landings.items() if place == upstream}
+        return await _replayed(vault, landings, targets) | frozenset().union(*reached)
 
     async def _drop_ref(self, vault: Vault, holding: Holding, name: str, commit: str) -> str:
         if not await vault.update_refs([RefUpdate(name, None, commit)]):
@@ -406,10 +410,15 @@ def known(data_dir: Path, runs: Sequence[RunRecord], held: Sequence[Holding]) ->
 
 
 def _read(session: Session) -> _Facts:
+    runs = {run.id: run for run in views.runs(session)}
     return _Facts(
-        runs={run.id: run for run in views.runs(session)},
+        runs=runs,
         held=ledger.held(session, *Kind),
         unsettled=frozenset(views.unsettled(session)),
+        landings={
+            (runs[run].upstream, task_ref(run, task, number)): commit
+            for run, task, number, commit in views.merged_tasks(session)
+        },
     )
 
 
@@ -442,6 +451,22 @@ def _candidate(
 
 async def _reached(vault: Vault, tip: str, refs: Sequence[str]) -> bool:
     return bool(refs) and await vault.holds(tip, *refs)
+
+
+async def _replayed(
+    vault: Vault, landings: Mapping[str, str], targets: Sequence[str]
+) -> frozenset[str]:
+    """Return the captures that were squashed or rebased onto a target that still has that."""
+    there = await vault.refs("refs/cc/task/")
+    return frozenset(
+        [
+            ref
+            for ref, landing in landings.items()
+            if ref in there
+            and await _reached(vault, landing, targets)
+            and await vault.is_replay(landing, there[ref])
+        ]
+    )
 
 
 def _rule_on_workspace(key: str, facts: _Facts) -> Ruling:

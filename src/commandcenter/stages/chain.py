@@ -9,8 +9,22 @@ from dataclasses import dataclass, field
 from sqlalchemy.orm import Session
 
 from commandcenter.core.check import Verdict, judge
-from commandcenter.core.merge_queue import Again, Eject, Land, Look, Probe, flaky, next_move
-from commandcenter.core.publication import branch_name, merge_message
+from commandcenter.core.merge_queue import (
+    Again,
+    Eject,
+    Land,
+    Look,
+    Probe,
+    Strategy,
+    flaky,
+    next_move,
+)
+from commandcenter.core.publication import (
+    branch_name,
+    merge_message,
+    rebase_message,
+    squash_message,
+)
 from commandcenter.core.run import Event, EventKind, State
 from commandcenter.stages.equipment import BOT, Equipment
 from commandcenter.stages.job import Job
@@ -154,27 +168,41 @@ async def build(
     for job in jobs:
         onto = links[-1].commit if links else tip
         # None started from what was merged just now.
-        merged = await _merge(vault, onto, job, apart=bool(links))
-        match merged:
+        joined = await _joined(equipment, vault, onto, job, apart=bool(links))
+        match joined:
             case Merged(commit, tree):
                 links.append(Link(job, commit, tree))
             case Conflict() if job is owner and not links:
-                alone = merged
+                alone = joined
             case Conflict():
                 pass  # against what lands before it: told at its own turn
     return Chain(equipment, vault, owner, tip, tuple(links)), alone
 
 
-async def _merge(vault: Vault, onto: str, job: Job, *, apart: bool) -> Merged | Conflict:
-    return await vault.merge(
-        onto,
-        job.attempt.head,
-        message=merge_message(job.task, job.status.proposal, branch_name(job.run.id, job.task)),
-        author=BOT,
-        committer=BOT,
-        date=job.date,
-        apart=apart,
-    )
+async def _joined(
+    equipment: Equipment, vault: Vault, onto: str, job: Job, *, apart: bool
+) -> Merged | Conflict:
+    """Return what the change makes of a commit; `apart` says that it is none of its ancestors'."""
+    run, task, attempt, proposal = job.run.id, job.task, job.attempt, job.status.proposal
+    match job.plan.defaults.strategy or equipment.strategy:
+        case Strategy.MERGE:
+            message = merge_message(task, proposal, branch_name(run, task))
+            return await vault.merge(
+                onto,
+                attempt.head,
+                message=message,
+                author=BOT,
+                committer=BOT,
+                date=job.date,
+                apart=apart,
+            )
+        case Strategy.REBASE if onto == attempt.base:
+            return Merged(attempt.head, attempt.tree, fast_forward=True)
+        case Strategy.REBASE:
+            message = rebase_message(run, task, attempt.number, attempt.head)
+        case Strategy.SQUASH:
+            message = squash_message(run, task, attempt.number, proposal, attempt.head)
+    return await vault.replay(onto, attempt.head, message=message, committer=BOT, date=job.date)
 
 
 def _record(

@@ -15,6 +15,7 @@ from commandcenter.core.disk import Space, shortage, waiting_words
 from commandcenter.core.egress import Policy
 from commandcenter.core.forge import Forge
 from commandcenter.core.ledger import Kind
+from commandcenter.core.merge_queue import Strategy
 from commandcenter.core.registries import Registries
 from commandcenter.core.workspace import Resources, Workspaces
 from commandcenter.gateway.egress import EgressProxy
@@ -129,6 +130,8 @@ class Equipment:
     """How many prefixes of a chain are checked at the same time."""
     changes_max: int = 100
     """How many changes are chained at most."""
+    strategy: Strategy = Strategy.MERGE
+    """How a change lands whose plan does not say it."""
 
     async def reach(self, profile: Profile | None = None) -> Reach:
         """Return what the agent of this profile, or a check, may reach of the network."""

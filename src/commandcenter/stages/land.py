@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict, deque
+from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
@@ -13,7 +14,7 @@ from commandcenter.core.errors import CommandCenterError, GitError
 from commandcenter.core.forge import ProposalState
 from commandcenter.core.ledger import Standing, standing
 from commandcenter.core.merge_queue import Eject, Land, batch_size
-from commandcenter.core.publication import landing_branch
+from commandcenter.core.publication import HEAD_TRAILER, landing_branch
 from commandcenter.stages import holdings
 from commandcenter.stages.chain import Chain, Link, build
 from commandcenter.stages.equipment import Equipment
@@ -100,9 +101,9 @@ async def land(equipment: Equipment, pace: Pace, run: str, task: str, number: in
 
 async def _ended(equipment: Equipment, vault: Vault, job: Job, tip: str) -> Record | None:
     """Return the outcome of a change that has one already, or waits for a person."""
-    if await vault.is_ancestor(job.attempt.head, tip):
+    if commit := await _found(vault, job, tip):
         await vault.secure_upstream()
-        return _landed(job.attempt.head, job.run.landed_on)
+        return _landed(commit, job.run.landed_on)
     forge = equipment.forge(job.run.upstream, job.run.target)
     match (await forge.proposal(job.status.proposal)).state:
         case ProposalState.MERGED:
@@ -115,6 +116,18 @@ async def _ended(equipment: Equipment, vault: Vault, job: Job, tip: str) -> Reco
             return None if job.may_land else {"outcome": "waiting"}
 
 
+async def _found(vault: Vault, job: Job, tip: str) -> str | None:
+    """Return the commit by which a target's tip has the change already, if it has."""
+    base, head = job.attempt.base, job.attempt.head
+    if await vault.is_ancestor(head, tip):
+        return head
+    # Squashed or rebased, its own commit is nowhere.
+    for commit in (await vault.named(HEAD_TRAILER, [base], tip)).get(head, ()):
+        if await vault.is_replay(commit, head):
+            return commit
+    return None
+
+
 async def _batch(equipment: Equipment, vault: Vault, job: Job, tip: str, size: int) -> list[Job]:
     """Return so many changes of the queue that can land now, in order, this one among them."""
     if size == 1:
@@ -122,14 +135,22 @@ async def _batch(equipment: Equipment, vault: Vault, job: Job, tip: str, size: i
     queued = await equipment.database.transact(_queued, equipment.plans, job)
     others = [each for each in queued if _may_join(vault, each, job)]
     # One that is in the target already was pushed before a kill: it is told at its own turn.
-    new = await vault.outside([each.attempt.head for each in others], tip)
-    others = [each for each in others if each.attempt.head in new]
+    others = await _not_there(vault, others, tip)
     turn = asyncio.Semaphore(ASKED_AT_ONCE)
     is_open = await asyncio.gather(*(_is_open(equipment, each, turn) for each in others))
     able = {_name(each) for each, yes in zip(others, is_open, strict=True) if yes}
     chosen = [each for each in queued if _name(each) in {*able, _name(job)}]
     first = [job if _name(each) == _name(job) else each for each in chosen[:size]]
     return first if job in first else [*first[: size - 1], job]
+
+
+async def _not_there(vault: Vault, jobs: Sequence[Job], tip: str) -> list[Job]:
+    """Return those changes that nothing in the tip claims to be."""
+    if not jobs:
+        return []
+    new = await vault.outside([each.attempt.head for each in jobs], tip)
+    named = await vault.named(HEAD_TRAILER, [each.attempt.base for each in jobs], tip)
+    return [each for each in jobs if each.attempt.head in new - named.keys()]
 
 
 def _may_join(vault: Vault, other: Job, job: Job) -> bool:
@@ -255,7 +276,7 @@ async def _found_aside(equipment: Equipment, vault: Vault, job: Job) -> Record |
         return None
     # A person's commits on top of it change nothing about what it holds.
     tip = await vault.fetch(branch)
-    return _landed_aside(job, tip) if await vault.is_ancestor(job.attempt.head, tip) else None
+    return _landed_aside(job, tip) if await _found(vault, job, tip) else None
 
 
 def _landed_aside(job: Job, commit: str, why: str = "") -> Record:

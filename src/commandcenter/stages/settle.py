@@ -42,7 +42,7 @@ async def settle(equipment: Equipment, run: str, task: str, number: int) -> Reco
     """
     job = await load(equipment, run, task, number)
     vault = await equipment.vaults.open(job.run.upstream)
-    problems = await _tried("its pull request", _close(equipment, job))
+    problems = await _tried("its pull request", _close(equipment, vault, job))
     held = await equipment.database.transact(ledger.of_task, run, task)
     for holding in filterfalse(is_derived, held):
         problems += await _reclaim(equipment, vault, job, holding)
@@ -93,16 +93,28 @@ def _left_alone(held: Sequence[Holding]) -> list[str]:
     return [each.words for each in held if each.kind is Kind.BRANCH and each.words]
 
 
-async def _close(equipment: Equipment, job: Job) -> None:
+async def _close(equipment: Equipment, vault: Vault, job: Job) -> None:
     status = job.status
-    if not status.proposal or status.reason is Reason.MERGED:
+    if not status.proposal or await _shows_as_merged(vault, job):
         return
     forge = equipment.forge(job.run.upstream, job.run.target)
     if (await forge.proposal(status.proposal)).state is not ProposalState.OPEN:
         return
-    why = (status.explanation or status.state.value).rstrip(".")
-    await forge.comment(status.proposal, f"Not merged: {why}.")
+    await forge.comment(status.proposal, _last_words(job))
     await forge.close(status.proposal)
+
+
+async def _shows_as_merged(vault: Vault, job: Job) -> bool:
+    """Say whether every forge sees by itself that the change landed: its own commit is there."""
+    landed = job.status.reason is Reason.MERGED
+    return landed and await vault.is_ancestor(job.attempt.head, job.status.merge_commit)
+
+
+def _last_words(job: Job) -> str:
+    status = job.status
+    if status.reason is Reason.MERGED:
+        return f"Landed on `{job.run.landed_on}` as {status.merge_commit}."
+    return f"Not merged: {(status.explanation or status.state.value).rstrip('.')}."
 
 
 async def _unpin(equipment: Equipment, vault: Vault, job: Job, holding: Holding) -> None:

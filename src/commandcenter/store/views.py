@@ -191,6 +191,15 @@ def merging_tasks(
     return tuple((row.run, row.id, row.attempt) for row in session.execute(query))
 
 
+def merged_tasks(session: Session) -> tuple[tuple[str, str, int, str], ...]:
+    """Return the (run, task, last try, commit that landed) of what landed, in all runs."""
+    tasks = schema.tasks
+    query = sa.select(tasks.c.run, tasks.c.id, tasks.c.attempt, tasks.c.merge_commit).where(
+        tasks.c.state == State.COMPLETED.value, tasks.c.merge_commit != ""
+    )
+    return tuple((row.run, row.id, row.attempt, row.merge_commit) for row in session.execute(query))
+
+
 def open_tasks(session: Session, run: str) -> int:
     """Return how many tasks have not ended."""
     query = (

@@ -463,6 +463,34 @@ class Vault:
         for behind, ahead in () if apart else ((target, head), (head, target)):
             if await self.is_ancestor(behind, ahead):
                 return Merged(ahead, await self.tree_of(ahead), fast_forward=True)
+        tree = await self._merged_tree(target, head)
+        if isinstance(tree, Conflict):
+            return tree
+        commit = await self._commit(tree, (target, head), message, author, committer, date)
+        return Merged(commit, tree, fast_forward=False)
+
+    async def replay(
+        self, target: str, head: str, *, message: str, committer: Identity, date: int
+    ) -> Merged | Conflict:
+        """Put what `head` changes onto `target`, without a checkout, as one commit of one parent.
+
+        Its author, and when it was written, are those of `head`; the tree is that of `merge`. What
+        changes nothing is no commit: the result is `target`.
+        """
+        tree = await self._merged_tree(target, head)
+        if isinstance(tree, Conflict):
+            return tree
+        if tree == await self.tree_of(target):
+            return Merged(target, tree, fast_forward=True)
+        shown = await self._run("log", "-1", "--date=raw", "--format=%an%n%ae%n%ad", head)
+        name, email, written = shown.text.split("\n")
+        author = Identity(name, email)
+        commit = await self._commit(
+            tree, (target,), message, author, committer, date, written=f"@{written}"
+        )
+        return Merged(commit, tree, fast_forward=False)
+
+    async def _merged_tree(self, target: str, head: str) -> str | Conflict:
         result = await self._run(
             *("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", target, head),
             check=False,
@@ -472,8 +500,7 @@ class Vault:
             return Conflict(tuple(sorted({name for name in files if name})), tree)
         if result.exit_code != 0:
             raise GitError(f"The merge failed: {result.complaint}", stderr=result.complaint)
-        commit = await self._commit(tree, (target, head), message, author, committer, date)
-        return Merged(commit, tree, fast_forward=False)
+        return tree
 
     # Readers
 
@@ -563,6 +590,31 @@ class Vault:
         result = await self._run("log", "-z", told, f"{old}..{new}", "--", *literal)
         words = (text.strip() for text in result.text.replace("\0", "\n").split("\n"))
         return tuple(dict.fromkeys(filter(None, words)))
+
+    async def named(self, key: str, olds: Iterable[str], new: str) -> dict[str, tuple[str, ...]]:
+        """Return what a trailer names in the commits that `new` has and one of `olds` has not.
+
+        With each, the commits that name it, newest first. Anybody can write a trailer: it says
+        where to look, and proves nothing.
+        """
+        first, *others = sorted(set(olds))
+        if others:
+            found = await self._run("merge-base", "--octopus", first, *others, check=False)
+            first = found.text
+        span = f"{first}..{new}" if first else new
+        told = f"--format=%H %(trailers:key={key},valueonly,separator=%x20)"
+        lines = (await self._run("log", told, span)).text.splitlines()
+        names: dict[str, tuple[str, ...]] = {}
+        for commit, *values in (line.split() for line in lines):
+            names |= {value: (*names.get(value, ()), commit) for value in values}
+        return names
+
+    async def is_replay(self, commit: str, head: str) -> bool:
+        """Say whether a commit has exactly the tree that `head` gives on the commit's parent."""
+        parent = await self.resolve(f"{commit}^")
+        if parent is None:
+            return False
+        return await self._merged_tree(parent, head) == await self.tree_of(commit)
 
     # Upkeep
 
@@ -814,6 +866,8 @@ class Vault:
         author: Identity,
         committer: Identity,
         date: int,
+        *,
+        written: str = "",
     ) -> str:
         result = await self.git.run(
             *("commit-tree", tree, "-F", "-"),
@@ -823,7 +877,7 @@ class Vault:
             environment={
                 "GIT_AUTHOR_NAME": author.name,
                 "GIT_AUTHOR_EMAIL": author.email,
-                "GIT_AUTHOR_DATE": f"@{date} +0000",
+                "GIT_AUTHOR_DATE": written or f"@{date} +0000",
                 "GIT_COMMITTER_NAME": committer.name,
                 "GIT_COMMITTER_EMAIL": committer.email,
                 "GIT_COMMITTER_DATE": f"@{date} +0000",

@@ -61,6 +61,9 @@ class GiteaPulls(Pulls):
     ) -> None:
         """Let every pull request be opened, also one that changes nothing."""
 
+    async def _replay(self, head: str, old: str, new: str) -> str | None:
+        """Find none: a forge of somebody else's does not read our trailers."""
+
     async def _seen(self, pull: PullRequest, tips: dict[str, str]) -> PullRequest:
         seen = await super()._seen(pull, tips)
         by_a_push = isinstance(seen.ending, Merged) and not pull.merging

@@ -49,6 +49,9 @@ class GitLabPulls(Pulls):
     ) -> None:
         """Let every merge request be opened, also one that changes nothing."""
 
+    async def _replay(self, head: str, old: str, new: str) -> str | None:
+        """Find none: a forge of somebody else's does not read our trailers."""
+
 
 @dataclass(frozen=True)
 class _Note:

@@ -19,6 +19,7 @@ from commandcenter.core.agent import Profile
 from commandcenter.core.attempt import Attempt, Bounds
 from commandcenter.core.check import Check, Found, Receipt
 from commandcenter.core.ledger import Fact, Kind
+from commandcenter.core.merge_queue import Strategy
 from commandcenter.core.plan import (
     Batch,
     Defaults,
@@ -107,10 +108,16 @@ class Line:
                 forge = GitHub(url, "acme", "project", _TOKEN, client=web)
                 yield cls(replace(equipment, forge=lambda *_: forge), sample, gate)
 
-    async def fill(self, changes: Sequence[Change], *, verify: tuple[str, ...] = ()) -> None:
+    async def fill(
+        self,
+        changes: Sequence[Change],
+        *,
+        verify: tuple[str, ...] = (),
+        strategy: Strategy | None = None,
+    ) -> None:
         """Store a run whose tasks made these changes; `verify` verifies every one of them."""
         tasks = tuple(_task(number, change) for number, change in enumerate(changes, 1))
-        self.plan = Plan("A line", defaults=Defaults(verify=verify), tasks=tasks)
+        self.plan = Plan("A line", defaults=Defaults(verify=verify, strategy=strategy), tasks=tasks)
         self.plan = replace(self.plan, batches=(Batch("1", "Only", 1),))
         await self.equipment.database.transact(self._store)
         vault = await self.equipment.vaults.open(str(self.sample.upstream))

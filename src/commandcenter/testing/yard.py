@@ -150,6 +150,16 @@ class Yard:
         if settled:
             self._settle(session, job)
 
+    async def complete(self, job: Job, commit: str) -> None:
+        """End task and run as landed by a commit."""
+        await self.equipment.database.transact(self._complete, job, commit)
+
+    def _complete(self, session: Session, job: Job, commit: str) -> None:
+        data = {"reason": "merged", "explanation": "it landed", "merge_commit": commit}
+        key = (job.run.id, EventKind.TASK_COMPLETED, self.equipment.now_ms(), TASK.id)
+        facts.append(session, Event(*key, job.attempt.number, data))
+        self._settle(session, job)
+
     async def fail_run(self, job: Job) -> None:
         """End the run of a task that has failed and been settled."""
         await self.equipment.database.transact(self._settle, job)

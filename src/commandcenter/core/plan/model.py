@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
+from commandcenter.core.merge_queue import Strategy
+
 SCHEMA = "cc.plan/1"
 """Name and version of the canonical JSON form."""
 TASKS_MAX = 5_000
@@ -220,6 +222,8 @@ class Defaults:
     limits: TaskLimits = TaskLimits()
     auto_merge: bool | None = None
     """Whether changes land without a person's approval; None leaves it to who starts a run."""
+    strategy: Strategy | None = None
+    """How changes become a part of the target's history; None leaves it to the configuration."""
 
 
 @dataclass(frozen=True)
