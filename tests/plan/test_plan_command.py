@@ -58,6 +58,13 @@ def test_show_says_who_waits_for_whom_and_what_is_run() -> None:
     assert "task 2.2: Sign the book  [done in the plan]" in result.stdout
 
 
+def test_show_says_what_goes_first(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.md"
+    plan.write_text("### Task 1.1: A\n**Priority:** urgent\n\nx\n\n### Task 1.2: B\n\nx\n")
+    lines = [line.strip() for line in run("show", str(plan)).stdout.splitlines()]
+    assert lines.count("priority high") == 1
+
+
 def test_show_in_json_is_a_plan_that_can_be_checked(tmp_path: Path) -> None:
     canonical = tmp_path / "plan.json"
     canonical.write_text(run("show", "--json", GUESTBOOK).stdout)

@@ -402,6 +402,13 @@ def test_a_word_on_merging_that_is_neither_yes_nor_no_is_an_error(said: str) -> 
     assert "P019" in codes(read(f"## Batch 1: A\n{field}\n{task('x')}"))
 
 
+@pytest.mark.parametrize("said", ["P1", "", "very high"])
+def test_a_priority_that_is_not_understood_is_a_warning(said: str) -> None:
+    field = f"**Priority:** {said}"
+    assert one(read(task(field)), "W129").line > 0
+    assert "W129" in codes(read(f"## Batch 1: A\n{field}\n{task('x')}"))
+
+
 def test_the_pattern_single_is_fine() -> None:
     sound(task("**Pattern:** single"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from commandcenter.core.merge_queue import Strategy
-from commandcenter.core.plan import ReviewPolicy, from_json, to_json
+from commandcenter.core.plan import Priority, ReviewPolicy, from_json, to_json
 from commandcenter.readers import PlanSource, ReadResult, read_plan
 
 TASK = "\n### Task 1.1: A\n\nx\n"
@@ -86,6 +86,24 @@ def test_the_nearest_word_on_merging_counts(
 def test_what_is_wrong_is_named_with_its_line(front: str, line: int) -> None:
     found = [d for d in read(front).diagnostics if d.code == "P012"]
     assert [d.line for d in found] == [line]
+
+
+@pytest.mark.parametrize(
+    ("batch", "task", "priority"),
+    [
+        ("", "", Priority.NORMAL),
+        ("", "**Priority:** High", Priority.HIGH),
+        ("**Priority:** urgent", "", Priority.HIGH),
+        ("**Priority:** high", "**Priority:** `low`", Priority.LOW),
+        ("**Priority:** low", "**Priority:** medium", Priority.NORMAL),
+    ],
+)
+def test_the_nearest_word_on_priority_counts(batch: str, task: str, priority: Priority) -> None:
+    plan = read_plan(PlanSource(f"## Batch 1: B\n{batch}\n\n### Task 1.1: A\n{task}\n\nx\n")).plan
+
+    assert plan is not None
+    assert plan.priority_of(plan.tasks[0]) is priority
+    assert from_json(to_json(plan)).priority_of(plan.tasks[0]) is priority
 
 
 def test_a_plan_says_how_its_changes_land() -> None:

@@ -27,6 +27,14 @@ def files(*names: str) -> list[Change]:
     return [Change({name: f"{name}\n"}) for name in names]
 
 
+def refuse(line: Line) -> None:
+    """Have the upstream refuse whatever has a file `refused`."""
+    hook = line.sample.git_dir / "hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nread old new ref\n! git ls-tree --name-only $new | grep refused\n")
+    hook.chmod(0o755)
+
+
 async def steps(line: Line) -> list[str]:
     """Return the commits of the target's own line, oldest first."""
     listed = await line.sample.ask("rev-list", "--first-parent", "--reverse", "refs/heads/main")
@@ -120,6 +128,45 @@ async def test_of_two_that_conflict_the_later_one_goes_with_both_tasks_named(lin
     assert "landed meanwhile in: one (task 1.1)" in drained.tasks[1].explanation
 
 
+@pytest.mark.parametrize("changes_max", [1, 100])
+async def test_what_is_urgent_lands_first_and_the_rest_in_plan_order(
+    line: Line, changes_max: int
+) -> None:
+    line.equipment = replace(line.equipment, changes_max=changes_max)
+    low = Change({"a": "a\n"}, labels={"priority": "low"})
+    high = Change({"c": "c\n"}, labels={"priority": "high"})
+    await line.fill([low, *files("b"), high, *files("d")])
+
+    drained = await line.drained()
+
+    assert drained.ends == ["merged"] * 4
+    landed = [event.task for event in drained.events if event.kind is EventKind.TASK_COMPLETED]
+    assert landed == ["1.3", "1.2", "1.4", "1.1"]
+    assert [drained.tasks[n].merge_commit for n in (2, 1, 3, 0)] == await steps(line)
+
+
+async def test_who_goes_first_and_conflicts_holds_nobody_up(line: Line) -> None:
+    line.equipment = replace(line.equipment, changes_max=1)
+    await line.fill([*files("a"), Change({"b": "b\n"}, labels={"priority": "high"})])
+    await line.sample.push({"b": "By a person.\n"})
+
+    drained = await line.drained()
+
+    assert drained.ends == ["merged", "conflict"]
+
+
+async def test_what_goes_first_and_is_refused_is_not_held_against_whose_turn_it_is(
+    line: Line,
+) -> None:
+    line.equipment = replace(line.equipment, changes_max=1)
+    await line.fill([*files("a"), Change({"refused": "b\n"}, labels={"priority": "high"})])
+    refuse(line)
+
+    drained = await line.drained()
+
+    assert drained.ends == ["merged", "landing-refused"]
+
+
 async def test_a_closed_pull_request_holds_nobody_up(line: Line) -> None:
     await line.fill(files(*"abc"))
     await line.equipment.forge("", "").close(2)
@@ -191,10 +238,7 @@ async def test_what_the_upstream_refuses_of_one_is_not_held_against_the_others(
     line: Line,
 ) -> None:
     await line.fill(files("a", "refused", "c"))
-    hook = line.sample.git_dir / "hooks/pre-receive"
-    hook.parent.mkdir(exist_ok=True)
-    hook.write_text("#!/bin/sh\nread old new ref\n! git ls-tree --name-only $new | grep refused\n")
-    hook.chmod(0o755)
+    refuse(line)
 
     drained = await line.drained()
 

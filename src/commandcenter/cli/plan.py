@@ -17,6 +17,7 @@ from commandcenter.core.plan import (
     Done,
     Edge,
     Plan,
+    Priority,
     Task,
     VerificationKind,
     Why,
@@ -185,6 +186,8 @@ def _task_lines(task: Task, found: Plan, waits: list[Edge]) -> Iterator[str]:
         yield f"    verify {mark} " + item.text.replace("\n", "\n             ")
     if not found.commands_of(task) and not task.done.settled:
         yield "    unverified: no command verifies it"
+    if (priority := found.priority_of(task)) is not Priority.NORMAL:
+        yield f"    priority {priority}"
     if task.commit:
         yield f"    commit   {task.commit.splitlines()[0]}"
 

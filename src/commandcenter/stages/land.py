@@ -14,6 +14,7 @@ from commandcenter.core.errors import CommandCenterError, GitError
 from commandcenter.core.forge import ProposalState
 from commandcenter.core.ledger import Standing, standing
 from commandcenter.core.merge_queue import Eject, Land, batch_size
+from commandcenter.core.plan import Priority
 from commandcenter.core.publication import HEAD_TRAILER, landing_branch
 from commandcenter.stages import holdings
 from commandcenter.stages.chain import Chain, Link, build
@@ -27,6 +28,7 @@ from commandcenter.system.vault import Conflict, Landed, Moved, Refused, Vault
 MOVES_MAX = 20
 """Times that the target may move under one landing."""
 HISTORY_MAX = 50
+_RANKS = {priority: rank for rank, priority in enumerate(Priority)}
 ASKED_AT_ONCE = 8
 log = logging.getLogger(__name__)
 
@@ -68,9 +70,13 @@ async def land(equipment: Equipment, pace: Pace, run: str, task: str, number: in
         tip = await vault.fetch(job.run.landed_on)
         if end := await _ended(equipment, vault, job, tip):
             return end
-        size = 1 if alone else pace.size(job, equipment.changes_max)
-        jobs = await _batch(equipment, vault, job, tip, size)
+        size = pace.size(job, equipment.changes_max)
+        jobs = [job] if alone else await _batch(equipment, vault, job, tip, size)
         chain, conflict = await build(equipment, vault, job, tip, jobs)
+        if not chain.links and not conflict:
+            # All that go before this one conflict, which is told at their own turns.
+            jobs = [job]
+            chain, conflict = await build(equipment, vault, job, tip, jobs)
         if conflict:
             return await _conflict(vault, job, tip, conflict)
         move = await chain.probed()
@@ -89,7 +95,7 @@ async def land(equipment: Equipment, pace: Pace, run: str, task: str, number: in
                 return _refused(f"the branch `{job.run.landed_on}` was deleted")
             case Moved():
                 pass
-            case Refused() if len(jobs) > 1:
+            case Refused() if jobs != [job]:
                 # Each hears for itself what is wrong with it.
                 alone = True
             case Refused(reason) if job.run.upstream == job.run.repository:
@@ -129,39 +135,42 @@ async def _found(vault: Vault, job: Job, tip: str) -> str | None:
 
 
 async def _batch(equipment: Equipment, vault: Vault, job: Job, tip: str, size: int) -> list[Job]:
-    """Return so many changes of the queue that can land now, in order, this one among them."""
-    if size == 1:
-        return [job]
+    """Return the first so many changes of the queue that can land now, in order."""
     queued = await equipment.database.transact(_queued, equipment.plans, job)
-    others = [each for each in queued if _may_join(vault, each, job)]
     # One that is in the target already was pushed before a kill: it is told at its own turn.
-    others = await _not_there(vault, others, tip)
+    others = [each for each in queued if _may_join(vault, each, job)]
+    new = {job.attempt.head} | await _not_there(vault, others, tip)
+    ordered = [job if _is(each, job) else each for each in queued if each.attempt.head in new]
     turn = asyncio.Semaphore(ASKED_AT_ONCE)
-    is_open = await asyncio.gather(*(_is_open(equipment, each, turn) for each in others))
-    able = {_name(each) for each, yes in zip(others, is_open, strict=True) if yes}
-    chosen = [each for each in queued if _name(each) in {*able, _name(job)}]
-    first = [job if _name(each) == _name(job) else each for each in chosen[:size]]
-    return first if job in first else [*first[: size - 1], job]
+    chosen: list[Job] = []
+    for start in range(0, len(ordered), size):
+        some = ordered[start : start + size]
+        is_open = await asyncio.gather(*(_is_open(equipment, each, turn) for each in some))
+        chosen += [each for each, yes in zip(some, is_open, strict=True) if yes or each is job]
+        if len(chosen) >= size:
+            break
+    return chosen[:size] or [job]
 
 
-async def _not_there(vault: Vault, jobs: Sequence[Job], tip: str) -> list[Job]:
-    """Return those changes that nothing in the tip claims to be."""
+async def _not_there(vault: Vault, jobs: Sequence[Job], tip: str) -> frozenset[str]:
+    """Return the heads of those changes that nothing in the tip claims to be."""
     if not jobs:
-        return []
+        return frozenset()
     new = await vault.outside([each.attempt.head for each in jobs], tip)
     named = await vault.named(HEAD_TRAILER, [each.attempt.base for each in jobs], tip)
-    return [each for each in jobs if each.attempt.head in new - named.keys()]
+    return new - named.keys()
 
 
 def _may_join(vault: Vault, other: Job, job: Job) -> bool:
     lost = other.attempt.head in vault.lost
-    return _name(other) != _name(job) and other.may_land and not lost
+    return not _is(other, job) and other.may_land and not lost
 
 
 def _queued(session: Session, plans: Plans, job: Job) -> list[Job]:
     run = job.run
     found = views.merging_tasks(session, run.upstream, run.target, run.landed_on)
-    return [read(session, plans, *each) for each in found]
+    jobs = [read(session, plans, *each) for each in found]
+    return sorted(jobs, key=lambda each: _RANKS[each.plan.priority_of(each.task)])
 
 
 def _called_off(session: Session, chain: Chain) -> set[str]:
@@ -170,8 +179,8 @@ def _called_off(session: Session, chain: Chain) -> set[str]:
     return {run for run in runs if views.cancel_requested(session, run)}
 
 
-def _name(job: Job) -> tuple[str, str]:
-    return job.run.id, job.task.id
+def _is(one: Job, other: Job) -> bool:
+    return (one.run.id, one.task.id) == (other.run.id, other.task.id)
 
 
 async def _is_open(equipment: Equipment, job: Job, turn: asyncio.Semaphore) -> bool:

@@ -57,6 +57,7 @@ class Change:
 
     files: Mapping[str, str]
     commands: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,13 @@ class Line:
 
 def _task(number: int, change: Change) -> Task:
     verification = [Verification(VerificationKind.COMMAND, text) for text in change.commands]
-    return Task(f"1.{number}", f"Change {number}", "1", verification=tuple(verification))
+    return Task(
+        f"1.{number}",
+        f"Change {number}",
+        "1",
+        verification=tuple(verification),
+        labels=change.labels,
+    )
 
 
 def _check_runs(session: Session) -> int:

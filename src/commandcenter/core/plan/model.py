@@ -78,6 +78,25 @@ YES_OR_NO: Mapping[str, bool] = MappingProxyType(
 )
 
 
+class Priority(StrEnum):
+    """Which of the changes that wait in the merge queue go first; the first one here does."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+PRIORITY = "priority"
+"""The label of a task or batch that says its priority."""
+PRIORITIES: Mapping[str, Priority] = MappingProxyType(
+    {
+        **dict.fromkeys(("high", "highest", "critical", "urgent"), Priority.HIGH),
+        **dict.fromkeys(("normal", "medium", "default"), Priority.NORMAL),
+        **dict.fromkeys(("low", "lowest"), Priority.LOW),
+    }
+)
+
+
 @dataclass(frozen=True)
 class Span:
     """Lines of the source, 1-based, both included; 0 to 0 when there is no source."""
@@ -146,7 +165,7 @@ class Task:
     commit: str = ""
     """Commit message that the plan asks for, if any."""
     labels: Mapping[str, str] = field(default_factory=lambda: _NO_LABELS)
-    """Further fields as written, by lower-case name: `agent`, `review`, `limits`, `auto_merge`."""
+    """Further fields as written, by lower-case name: `agent`, `auto_merge`, `priority` …"""
     span: Span = Span()
 
     @property
@@ -264,9 +283,17 @@ class Plan:
 
         The task's own word counts, else its batch's, else the plan's.
         """
-        words = (task.labels.get(AUTO_MERGE), self.batch(task.batch).labels.get(AUTO_MERGE))
-        said = next((word for word in words if word is not None), None)
+        said = self._nearest(AUTO_MERGE, task)
         return self.defaults.auto_merge if said is None else YES_OR_NO.get(said.casefold())
+
+    def priority_of(self, task: Task) -> Priority:
+        """Return a task's priority: its own word counts, else its batch's; without one, normal."""
+        said = self._nearest(PRIORITY, task) or ""
+        return PRIORITIES.get(said.casefold(), Priority.NORMAL)
+
+    def _nearest(self, label: str, task: Task) -> str | None:
+        words = (task.labels.get(label), self.batch(task.batch).labels.get(label))
+        return next((word for word in words if word is not None), None)
 
     def commands_of(self, task: Task) -> tuple[str, ...]:
         """Return all commands that verify a task: its own, then the plan's, each once."""

@@ -17,11 +17,14 @@ from commandcenter.core.plan.graph import (
 )
 from commandcenter.core.plan.model import (
     AUTO_MERGE,
+    PRIORITIES,
+    PRIORITY,
     TASKS_MAX,
     YES_OR_NO,
     Batch,
     Done,
     Plan,
+    Priority,
     Reference,
     Task,
 )
@@ -87,6 +90,11 @@ def _defaults(plan: Plan) -> Iterable[Diagnostic]:
 def _merging(plan: Plan) -> Iterable[Diagnostic]:
     things: tuple[Batch | Task, ...] = (*plan.batches, *plan.tasks)
     for thing in things:
+        wanted = thing.labels.get(PRIORITY, Priority.NORMAL)
+        if wanted.casefold() not in PRIORITIES:
+            message = f"**Priority:** of {thing.id} is not understood; it counts as normal"
+            hint = f"write {', '.join(Priority)}"
+            yield Diagnostic("W129", message, thing.span.start, hint=hint, subject=wanted)
         said = thing.labels.get(AUTO_MERGE, "yes")
         if said.casefold() not in YES_OR_NO:
             message = f"**Auto Merge:** of {thing.id} is neither yes nor no"
