@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
 from commandcenter.core.check import Verdict, judge
+from commandcenter.core.errors import ForgeError
+from commandcenter.core.markdown import code
 from commandcenter.core.merge_queue import (
     Again,
     Eject,
@@ -31,6 +34,8 @@ from commandcenter.stages.job import Job
 from commandcenter.stages.verify import Planned, planned, run_checks
 from commandcenter.store import facts, views
 from commandcenter.system.vault import Conflict, Merged, Vault
+
+log = logging.getLogger(__name__)
 
 MANY = 8
 """From so many changes on, the vault is made ready for many git runs."""
@@ -118,11 +123,19 @@ class Chain:
     # What is told
 
     async def record(self, prefix: int, positions: Sequence[int]) -> None:
-        """Put what was found on a prefix's tree on record for these links of it."""
+        """Put what was found on a prefix's tree on record for these links of it.
+
+        Which checks are flaky is told once on the pull requests that this is about.
+        """
         verdicts = [(self.links[n - 1].job, await self._share(prefix, n)) for n in positions]
         words = list(self.flaky_words())
         now_ms = self.equipment.now_ms()
-        await self.equipment.database.transact(_record, now_ms, verdicts, words)
+        told = await self.equipment.database.transact(_record, now_ms, verdicts, words)
+        for said, links in self._flaky().items():
+            for job in [
+                link.job for link in links if (link.job.run.id, link.job.task.id, said) in told
+            ]:
+                await _say(self.equipment, job, said)
 
     async def _share(self, prefix: int, position: int) -> Verdict:
         """Return what of a prefix's verdict is about one task: its own checks, and what failed."""
@@ -144,13 +157,23 @@ class Chain:
 
     def flaky_words(self) -> Iterator[str]:
         """Name each check that failed and then passed on the same tree, and whose it is."""
-        found: set[str] = set()
-        for verdicts in self._looks().values():
-            found |= flaky(verdicts)
-        for check in sorted(found):
-            owners = [link.name for link in self.links if check in link.job.task.commands]
-            whose = f" of {', '.join(owners)}" if owners else ""
-            yield f"The check `{check}`{whose} is flaky: it failed, then passed on the same tree."
+        yield from self._flaky()
+
+    def _flaky(self) -> dict[str, list[Link]]:
+        """Return in words what is flaky, with the links whose check it is.
+
+        A check of nobody's own is told where it was seen: at the end of that prefix.
+        """
+        seen = {check: prefix for prefix, looks in self._looks().items() for check in flaky(looks)}
+        told = {}
+        for check, prefix in sorted(seen.items()):
+            owners = [link for link in self.links if check in link.job.task.commands]
+            whose = f" of {', '.join(link.name for link in owners)}" if owners else ""
+            said = (
+                f"The check {code(check)}{whose} is flaky: it failed, then passed on the same tree."
+            )
+            told[said] = owners or [self.links[prefix - 1]]
+        return told
 
 
 async def build(
@@ -207,15 +230,35 @@ async def _joined(
 
 def _record(
     session: Session, now_ms: int, verdicts: Sequence[tuple[Job, Verdict]], flaky_words: list[str]
-) -> None:
+) -> set[tuple[str, str, str]]:
+    """Append what was found; return what is said of (run, task) for the first time."""
+    told = set()
     for job, verdict in verdicts:
         facts.lock(session, job.run.id)
         key = (job.run.id, job.task.id)
         if views.read_task(session, *key).state is not State.IN_PROGRESS:
             continue
+        before = _flaky_before(session, job) if flaky_words else set()
+        told |= {(*key, said) for said in flaky_words if said not in before}
         data = {**verdict.to_json(), **({"flaky": flaky_words} if flaky_words else {})}
         number = job.attempt.number
         last = views.last_event_of(session, *key, number, EventKind.TASK_CHECKED)
         if last is None or last.data != data:
             event = Event(job.run.id, EventKind.TASK_CHECKED, now_ms, job.task.id, number, data)
             facts.append(session, event)
+    return told
+
+
+def _flaky_before(session: Session, job: Job) -> set[str]:
+    events = views.events_of(session, job.run.id, [EventKind.TASK_CHECKED])
+    own = [event for event in events if event.task == job.task.id]
+    return {said for event in own for said in event.data.get("flaky", ())}
+
+
+async def _say(equipment: Equipment, job: Job, words: str) -> None:
+    """Tell a pull request something that the events and the run's notes have anyway."""
+    forge = equipment.forge(job.run.upstream, job.run.target)
+    try:
+        await forge.comment(job.status.proposal, words)
+    except ForgeError as error:
+        log.warning("Pull request #%s was not told: %s (%s)", job.status.proposal, words, error)

@@ -222,6 +222,12 @@ class Line:
             seconds,
         )
 
+    async def comments(self, number: int) -> list[str]:
+        """Return what was said on a pull request, oldest first."""
+        records = HubStore(self.equipment.database.engine)
+        repository = HubRepository("acme", "project", self.sample.git_dir)
+        return [each.body for each in records.comments(repository.key, number)]
+
     @property
     def closed(self) -> str:
         """Return a check that passes as soon as `open_gate` is called."""
