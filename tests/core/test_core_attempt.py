@@ -27,6 +27,7 @@ from commandcenter.core.attempt import (
     after_work,
 )
 from commandcenter.core.check import Found, Judgement, Receipt, Verdict, judge
+from commandcenter.core.conflict import Clash
 from commandcenter.core.errors import CommandCenterError
 from commandcenter.core.forge import Decision, Issue, Review, Severity
 from commandcenter.core.run import Reason
@@ -290,11 +291,11 @@ def test_reviews_end_at_their_bound() -> None:
 
 def test_a_conflict_begins_afresh_from_what_landed() -> None:
     files = tuple(f"{n}.py" for n in range(50))
-    decision = again(after_conflict(files, WORKING, BOUNDS))
+    decision = again(after_conflict(Clash(files), WORKING, BOUNDS))
     assert (decision.attempt.base, decision.attempt.generation) == ("", 3)
     assert "19.py" in decision.attempt.feedback
     assert "20.py" not in decision.attempt.feedback
-    assert given_up(after_conflict(("a.py",), LAST, BOUNDS)).reason is Reason.CONFLICT
+    assert given_up(after_conflict(Clash(("a.py",)), LAST, BOUNDS)).reason is Reason.CONFLICT
 
 
 def test_checks_of_the_combined_tree_begin_afresh_with_their_words() -> None:
@@ -382,7 +383,7 @@ def play(attempt: Attempt, happening: str, number: int) -> Next:
         case "invalid":
             return after_review(None, "", attempt, BOUNDS)
         case "conflict":
-            return after_conflict(("a",), attempt, BOUNDS)
+            return after_conflict(Clash(("a",)), attempt, BOUNDS)
         case "combined":
             return after_combined_checks(FAILED, attempt, BOUNDS)
         case _:

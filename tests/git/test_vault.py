@@ -331,7 +331,7 @@ async def test_commits_that_another_contains_are_told_from_those_that_it_does_no
     assert await vault.outside([], one) == frozenset()
 
 
-async def test_trailers_are_read_of_commits_that_touch_a_path_named_literally(
+async def test_who_touched_a_path_is_told_of_the_path_named_literally(
     vault: Vault, sh: Shell
 ) -> None:
     base = await vault.fetch("main")
@@ -346,7 +346,10 @@ async def test_trailers_are_read_of_commits_that_touch_a_path_named_literally(
         assert await vault.land("main", tip, written) == Landed()
 
     tip = await vault.fetch("main")
-    assert await vault.trailers(base, tip, "CommandCenter-Task", ["a*b"]) == ("1.3", "1.1")
+    touches = await vault.touching(base, tip, ["a*b"], ["CommandCenter-Run", "CommandCenter-Task"])
+    assert [touch.trailers for touch in touches] == [("", "1.3"), ("", "1.1")]
+    assert [touch.subject for touch in touches] == ["m", "m"]
+    assert touches[0].commit == tip
 
 
 async def test_one_index_for_all_packs_leaves_a_sound_vault(vault: Vault) -> None:

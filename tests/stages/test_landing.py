@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from commandcenter.core.check import Found
+from commandcenter.core.conflict import Clash
 from commandcenter.core.run import EventKind, State
 from commandcenter.stages import Stages
 from commandcenter.testing.line import Change, Line
@@ -152,7 +153,25 @@ async def test_of_two_that_conflict_the_later_one_goes_with_both_tasks_named(lin
 
     assert drained.ends == ["merged", "conflict", "merged"]
     assert drained.tasks[1].id == "1.2"
-    assert "landed meanwhile in: one (task 1.1)" in drained.tasks[1].explanation
+    assert drained.tasks[1].explanation == (
+        "after 1 try, task 1.2 (Change 2) conflicts with what landed meanwhile in: one, "
+        "of task 1.1 (Change 1)"
+    )
+
+
+async def test_the_agent_is_told_the_lines_of_a_conflict_and_who_else_wrote_them(
+    line: Line,
+) -> None:
+    await line.fill([Change({"one": "1\n"}), Change({"one": "2\n"})])
+    stages = Stages(line.equipment)
+    await stages.land(line.run, "1.1", 1)
+    await line.sample.push({"one": "3\n"}, "By hand")
+
+    clash = Clash.from_json(await stages.land(line.run, "1.2", 1))
+
+    by_hand = (await line.sample.tip())[:12]
+    assert clash.others == (f"commit {by_hand} (`By hand`)", "task 1.1 (Change 1)")
+    assert "\n3\n=======\n2\n" in clash.excerpt
 
 
 @pytest.mark.parametrize("changes_max", [1, 100])

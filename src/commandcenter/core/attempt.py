@@ -9,6 +9,7 @@ from typing import Any
 
 from commandcenter.core.agent import Outcome
 from commandcenter.core.check import Found, Judgement, Verdict
+from commandcenter.core.conflict import Clash
 from commandcenter.core.errors import newer_record
 from commandcenter.core.forge import Decision, Review
 from commandcenter.core.run import Reason
@@ -345,17 +346,9 @@ def _issues(review: Review) -> str:
     return "\n".join(lines)
 
 
-def after_conflict(
-    files: Sequence[str], attempt: Attempt, bounds: Bounds, tasks: Sequence[str] = ()
-) -> Next:
-    """Decide after a merge found conflicts with what landed meanwhile, of these tasks if known."""
-    names = ", ".join(files[:20])
-    whose = f" (task {', '.join(tasks[:5])})" if tasks else ""
-    why = f"the change conflicts with what landed meanwhile in: {names}{whose}"
-    feedback = (
-        "Your earlier change could not be merged, since other work landed meanwhile and both "
-        f"touch: {names}{whose}. You start again from the present state. Do the task on top of it."
-    )
+def after_conflict(clash: Clash, attempt: Attempt, bounds: Bounds) -> Next:
+    """Decide after a merge found conflicts with what landed meanwhile."""
+    why, feedback = clash.words, clash.feedback
     return _again(attempt, bounds, Reason.CONFLICT, why, feedback, words="", fresh=True)
 
 

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from commandcenter.core.attempt import after_combined_checks, after_conflict
 from commandcenter.core.check import Verdict
+from commandcenter.core.conflict import Clash
 from commandcenter.core.run import WAITS_FOR_A_PERSON, Phase, Reason
 from commandcenter.flow.border import Border
 from commandcenter.flow.engine import Engine, Queue
@@ -99,7 +100,7 @@ class _MergeFlow:
             case "waiting":
                 self._transitions.enter(session, key, Phase.WAITING, WAITS_FOR_A_PERSON)
             case "conflict":
-                decision = after_conflict(record["files"], attempt, bounds, record.get("with", ()))
+                decision = after_conflict(Clash.from_json(record), attempt, bounds)
                 self._transitions.follow(session, key, decision)
             case "combined":
                 decision = after_combined_checks(Verdict.from_json(record), attempt, bounds)

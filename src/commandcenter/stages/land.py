@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from commandcenter.core.check import Verdict
+from commandcenter.core.conflict import Clash, excerpt
 from commandcenter.core.errors import CommandCenterError, GitError
 from commandcenter.core.forge import ProposalState
 from commandcenter.core.ledger import Standing, standing
+from commandcenter.core.markdown import code
 from commandcenter.core.merge_queue import Eject, Land, batch_size
 from commandcenter.core.plan import Priority
 from commandcenter.core.publication import HEAD_TRAILER, landing_branch
@@ -23,11 +25,12 @@ from commandcenter.stages.job import Job, Record, load, read
 from commandcenter.stages.plans import Plans
 from commandcenter.stages.work import keep_captured
 from commandcenter.store import views
-from commandcenter.system.vault import Conflict, Landed, Moved, Refused, Vault
+from commandcenter.system.vault import Conflict, Landed, Moved, Refused, Touch, Vault
 
 MOVES_MAX = 20
 """Times that the target may move under one landing."""
 HISTORY_MAX = 50
+SUBJECT_MAX = 80
 _RANKS = {priority: rank for rank, priority in enumerate(Priority)}
 ASKED_AT_ONCE = 8
 log = logging.getLogger(__name__)
@@ -56,7 +59,7 @@ async def land(equipment: Equipment, pace: Pace, run: str, task: str, number: in
     """Bring the next changes of a queue onto the branch that they land on, this one among them.
 
     Returns {outcome} of this one with: `landed` {commit, landed_on, tip?, moved_note?},
-    `waiting`, `closed`, `conflict` {files, with}, `combined` (the verdict on the combined tree),
+    `waiting`, `closed`, `conflict` (a `Clash`), `combined` (the verdict on the combined tree),
     `refused` {explanation}; or `later`, when others came first. {ends} are the outcomes of all
     whose turn it was, in order, each with {run, task, number}; {flaky} names checks in sentences.
     A second call finds what the first one landed.
@@ -78,7 +81,7 @@ async def land(equipment: Equipment, pace: Pace, run: str, task: str, number: in
             jobs = [job]
             chain, conflict = await build(equipment, vault, job, tip, jobs)
         if conflict:
-            return await _conflict(vault, job, tip, conflict)
+            return await _conflict(equipment, vault, job, tip, conflict)
         move = await chain.probed()
         flaky |= dict.fromkeys(chain.flaky_words())
         called_off = await equipment.database.transact(_called_off, chain)
@@ -195,9 +198,33 @@ async def _is_open(equipment: Equipment, job: Job, turn: asyncio.Semaphore) -> b
     return proposal.state is ProposalState.OPEN
 
 
-async def _conflict(vault: Vault, job: Job, tip: str, conflict: Conflict) -> Record:
-    names = await vault.trailers(job.attempt.base, tip, "CommandCenter-Task", conflict.files)
-    return {"outcome": "conflict", "files": list(conflict.files), "with": list(names)}
+async def _conflict(
+    equipment: Equipment, vault: Vault, job: Job, tip: str, conflict: Conflict
+) -> Record:
+    keys = ("CommandCenter-Run", "CommandCenter-Task")
+    touches = await vault.touching(job.attempt.base, tip, conflict.files, keys)
+    others = await equipment.database.transact(_named, job, touches)
+    files = [(path, await vault.read_blob(conflict.tree, path)) for path in conflict.files]
+    texts = {path: text.decode(errors="replace") for path, text in files if text}
+    clash = Clash(conflict.files, _task_name(job.task.id, job.task.title), others, excerpt(texts))
+    return {"outcome": "conflict", **clash.to_json()}
+
+
+def _named(session: Session, job: Job, touches: Sequence[Touch]) -> tuple[str, ...]:
+    """Return what landed as people name it: by its task, or by what its author wrote."""
+    return tuple(dict.fromkeys(_name(session, job, touch) for touch in touches))
+
+
+def _name(session: Session, job: Job, touch: Touch) -> str:
+    run, task = touch.trailers
+    title = views.task_title(session, run, task)
+    if title is None:
+        return f"commit {touch.commit[:12]} ({code(touch.subject[:SUBJECT_MAX])})"
+    return _task_name(task, title) + ("" if run == job.run.id else f" of {run}")
+
+
+def _task_name(task: str, title: str) -> str:
+    return f"task {task} ({title})"
 
 
 def _landing(move: Land | Eject) -> int:

@@ -137,6 +137,13 @@ def read_task(session: Session, run: str, task: str) -> TaskStatus:
     return _status(row)
 
 
+def task_title(session: Session, run: str, task: str) -> str | None:
+    """Return the title of a task; None when there is none of this id in this run."""
+    rows = schema.tasks.c
+    query = sa.select(rows.title).where(rows.run == run, rows.id == task)
+    return session.execute(query).scalar()
+
+
 def tasks(session: Session, run: str) -> tuple[TaskStatus, ...]:
     """Return the status of all tasks of a run, in reading order."""
     query = (

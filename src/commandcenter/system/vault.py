@@ -42,6 +42,7 @@ __all__ = [
     "RefUpdate",
     "Refused",
     "Repository",
+    "Touch",
     "Vault",
     "inspect_repository",
     "pin_ref",
@@ -159,6 +160,16 @@ class FileChange:
     """0 for a binary file."""
     deletions: int
     binary: bool
+
+
+@dataclass(frozen=True)
+class Touch:
+    """A commit that touches a path."""
+
+    commit: str
+    subject: str
+    trailers: tuple[str, ...]
+    """What it says in the trailers that were asked for; empty where it says nothing."""
 
 
 def task_ref(run: str, task: str, n: int) -> str:
@@ -583,13 +594,24 @@ class Vault:
         result = await self._run("log", "-z", "--format=%B", f"{old}..{new}")
         return tuple(filter(None, (text.strip() for text in result.text.split("\0"))))
 
-    async def trailers(self, old: str, new: str, key: str, paths: Sequence[str]) -> tuple[str, ...]:
-        """Return what a trailer says in the commits of `new`, not in `old`, that touch paths."""
-        told = f"--format=%(trailers:key={key},valueonly)"
+    async def touching(
+        self, old: str, new: str, paths: Sequence[str], keys: Sequence[str]
+    ) -> tuple[Touch, ...]:
+        """Return the commits of `new`, not in `old`, that touch paths, newest first.
+
+        Each with what it says in these trailers.
+        """
+        asked = [f"%(trailers:key={key},valueonly,separator=%x2C)" for key in keys]
+        form = "%x1f".join(["%H", "%s", *asked])
         literal = [f":(top,literal){path}" for path in paths]
-        result = await self._run("log", "-z", told, f"{old}..{new}", "--", *literal)
-        words = (text.strip() for text in result.text.replace("\0", "\n").split("\n"))
-        return tuple(dict.fromkeys(filter(None, words)))
+        result = await self._run("log", "-z", f"--format={form}", f"{old}..{new}", "--", *literal)
+        told = result.stdout.decode(errors="replace").split("\0")
+        lines = [line.split("\x1f") for line in told if line]
+        return tuple(
+            Touch(commit, subject, tuple(values))
+            for commit, subject, *values in lines
+            if len(values) == len(keys)  # a subject may hold whatever somebody wrote
+        )
 
     async def named(self, key: str, olds: Iterable[str], new: str) -> dict[str, tuple[str, ...]]:
         """Return what a trailer names in the commits that `new` has and one of `olds` has not.
