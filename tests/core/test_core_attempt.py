@@ -278,7 +278,7 @@ def test_a_reviewer_that_asks_again_for_all_it_asked_for_is_a_stall(
 def test_a_fresh_start_is_not_held_against_the_issues_of_the_work_before() -> None:
     seen = replace(WORKING, tree=TREE)
     once = again(after_review(review(Decision.REVISE, LEAK), "", seen, BOUNDS)).attempt
-    fresh = replace(again(after_conflict(("a.py",), once, BOUNDS)).attempt, tree="d" * 40)
+    fresh = replace(again(after_conflict(Clash(("a.py",)), once, BOUNDS)).attempt, tree="d" * 40)
 
     assert isinstance(after_review(review(Decision.REVISE, LEAK), "", fresh, BOUNDS), TryAgain)
 

@@ -35,6 +35,7 @@ from commandcenter.core.publication import (
     proposal_body,
     proposal_title,
     rebase_message,
+    renewed_body,
     squash_message,
 )
 
@@ -329,3 +330,19 @@ def test_a_squashed_commit_says_what_the_task_asks_for_unless_the_plan_has_words
     assert words(told) == [title, "Make it so."]
     assert words(asked) == [title, "feat: do it"]
     assert words(listed) == [title]
+
+
+def test_our_part_of_a_body_is_renewed_between_what_people_wrote() -> None:
+    old = proposal_body(PLAN, TASK, CHANGE, VERDICT, Usage(), run=RUN, number=1)
+    new = proposal_body(PLAN, TASK, CHANGE, VERDICT, Usage(), run=RUN, number=2)
+    shown = f"Please read.\n\n{old}\nI did.\n"
+
+    assert renewed_body(shown, new, TASK, RUN) == f"Please read.\n\n{new}\nI did.\n"
+    assert renewed_body(old, new, TASK, RUN) == new
+
+
+def test_where_our_part_is_gone_all_that_is_there_stays() -> None:
+    new = proposal_body(PLAN, TASK, CHANGE, VERDICT, Usage(), run=RUN, number=2)
+
+    assert renewed_body("All mine.", new, TASK, RUN) == f"All mine.\n\n{new}"
+    assert renewed_body(" \n", new, TASK, RUN) == new

@@ -102,8 +102,8 @@ class ScriptedStages(Stages):
     def shortage(self) -> str:
         return self.short
 
-    async def proposal_ended(self, run: str, number: int) -> bool:
-        self.calls["proposal_ended"] += 1
+    async def needs_a_turn(self, run: str, task: str, number: int) -> bool:
+        self.calls["needs_a_turn"] += 1
         return self.ended
 
 
@@ -361,7 +361,7 @@ async def test_a_forge_that_is_asked_seldom_is_asked_when_somebody_says_so(scene
         tasks = await scene.ended()
 
     assert tasks["a"].reason is Reason.MERGED
-    assert scene.stages.calls["proposal_ended"] == 1
+    assert scene.stages.calls["needs_a_turn"] == 1
 
 
 async def test_a_forge_that_is_asked_seldom_leaves_the_disk_looked_at(scene: Scene) -> None:

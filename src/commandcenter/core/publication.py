@@ -133,6 +133,20 @@ def proposal_body(
     return "\n\n".join(parts) + "\n"
 
 
+def renewed_body(shown: str, ours: str, task: Task, run: str) -> str:
+    """Return a pull request's body with our part brought up to date; what people wrote stays.
+
+    Where our part cannot be told any more, all of it is theirs, and ours comes after it.
+    """
+    text = shown.replace("\r\n", "\n")  # as browsers send it
+    first = re.escape(_quoted(task))
+    last = rf"Plan: [^\n]* Run `{re.escape(run)}`, try \d+\.[^\n]*$"
+    part = re.search(rf"^{first}.*?^{last}", text, re.MULTILINE | re.DOTALL)
+    if part is None:
+        return f"{text.rstrip()}\n\n{ours}" if text.strip() else ours
+    return f"{text[: part.start()]}{ours.rstrip()}{text[part.end() :]}"
+
+
 def _quoted(task: Task) -> str:
     text = task.instructions.strip() or task.title
     return "\n".join(f"> {line}".rstrip() for line in text[:20_000].splitlines())

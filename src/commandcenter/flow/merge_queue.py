@@ -99,6 +99,9 @@ class _MergeFlow:
                 self._transitions.complete(session, key, Reason.MERGED, explanation, commit, tip)
             case "waiting":
                 self._transitions.enter(session, key, Phase.WAITING, WAITS_FOR_A_PERSON)
+                if why := record.get("why"):
+                    note = f"task {key.task} waits for a person, since {why}"
+                    facts.add_note(session, key.run, note)
             case "conflict":
                 decision = after_conflict(Clash.from_json(record), attempt, bounds)
                 self._transitions.follow(session, key, decision)
@@ -106,7 +109,7 @@ class _MergeFlow:
                 decision = after_combined_checks(Verdict.from_json(record), attempt, bounds)
                 self._transitions.follow(session, key, decision)
             case "closed":
-                explanation = "its pull request was closed by a person"
+                explanation = record.get("explanation", "its pull request was closed by a person")
                 self._transitions.fail(session, key, Reason.CLOSED, explanation)
             case _:
                 reason = Reason.LANDING

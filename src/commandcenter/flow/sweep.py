@@ -42,7 +42,7 @@ class Sweep:
         while True:
             try:
                 if self._forges_are_due():
-                    await self._merged_or_closed()
+                    await self._what_people_did()
                 await self._room_again()
             except Exception:  # the border of a loop that must go on
                 log.exception("The sweep failed and will try again.")
@@ -64,15 +64,15 @@ class Sweep:
         self._forges_due_s = now_s + self._forge_poll_s
         return True
 
-    async def _merged_or_closed(self) -> None:
+    async def _what_people_did(self) -> None:
         waiting = await self._engine.transact("waiting", views.waiting_tasks, WAITS_FOR_A_PERSON)
         for status in waiting:
             try:
-                ended = await self._stages.proposal_ended(status.run, status.proposal)
+                found = await self._stages.needs_a_turn(status.run, status.id, status.attempt)
             except CommandCenterError as error:
                 log.warning("A pull request cannot be looked at: %s: %s", status.id, error)
                 continue
-            if ended:
+            if found:
                 key = TryKey(status.run, status.id, status.attempt)
                 await self._transitions.transact("wake", self._wake, key)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commandcenter.stages import land, publish, settle, verify, work
+from commandcenter.stages import land, proposal, publish, settle, verify, work
 from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Record
 
@@ -50,6 +50,6 @@ class Stages:
         """Say what a new try must wait for, because the disk is full; empty when it need not."""
         return self._equipment.shortage()
 
-    async def proposal_ended(self, run: str, number: int) -> bool:
-        """Say whether a pull request was merged or closed."""
-        return await publish.proposal_ended(self._equipment, run, number)
+    async def needs_a_turn(self, run: str, task: str, number: int) -> bool:
+        """Say whether a change that waits for a person has something to do in the merge queue."""
+        return await proposal.needs_a_turn(self._equipment, run, task, number)

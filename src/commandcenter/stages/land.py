@@ -17,12 +17,13 @@ from commandcenter.core.ledger import Standing, standing
 from commandcenter.core.markdown import code
 from commandcenter.core.merge_queue import Eject, Land, batch_size
 from commandcenter.core.plan import Priority
-from commandcenter.core.publication import HEAD_TRAILER, landing_branch
+from commandcenter.core.publication import HEAD_TRAILER, branch_name, landing_branch
 from commandcenter.stages import holdings
 from commandcenter.stages.chain import Chain, Link, build
 from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Job, Record, load, read
 from commandcenter.stages.plans import Plans
+from commandcenter.stages.proposal import changed, find, is_ready
 from commandcenter.stages.work import keep_captured
 from commandcenter.store import views
 from commandcenter.system.vault import Conflict, Landed, Moved, Refused, Touch, Vault
@@ -59,9 +60,10 @@ async def land(equipment: Equipment, pace: Pace, run: str, task: str, number: in
     """Bring the next changes of a queue onto the branch that they land on, this one among them.
 
     Returns {outcome} of this one with: `landed` {commit, landed_on, tip?, moved_note?},
-    `waiting`, `closed`, `conflict` (a `Clash`), `combined` (the verdict on the combined tree),
-    `refused` {explanation}; or `later`, when others came first. {ends} are the outcomes of all
-    whose turn it was, in order, each with {run, task, number}; {flaky} names checks in sentences.
+    `waiting` {why}, `closed` {explanation}, `conflict` (a `Clash`), `combined` (the verdict on the
+    combined tree), `refused` {explanation}; or `later`, when others came first. {ends} are the
+    outcomes of all whose turn it was, in order, each with {run, task, number}; {flaky} names checks
+    in sentences.
     A second call finds what the first one landed.
     """
     job = await load(equipment, run, task, number)
@@ -113,16 +115,33 @@ async def _ended(equipment: Equipment, vault: Vault, job: Job, tip: str) -> Reco
     if commit := await _found(vault, job, tip):
         await vault.secure_upstream()
         return _landed(commit, job.run.landed_on)
-    forge = equipment.forge(job.run.upstream, job.run.target)
-    match (await forge.proposal(job.status.proposal)).state:
-        case ProposalState.MERGED:
+    proposal = await find(equipment, job, job.status.proposal)
+    if proposal is None:
+        return _closed("its pull request was deleted by a person")
+    match proposal.state:
+        case ProposalState.MERGED if proposal.base_branch in (job.run.target, job.run.landed_on):
             # By a person who squashed it or rebased it, so that its own commit is nowhere.
-            return _landed(tip, job.run.landed_on)
+            return _landed(await vault.fetch(job.run.landed_on), job.run.landed_on)
+        case ProposalState.MERGED:
+            where = f"into `{proposal.base_branch}`, and not into `{job.run.landed_on}`"
+            return _closed(f"its pull request was merged by a person {where}")
         case ProposalState.CLOSED:
             # By us, if a call that was cut off had kept the result on a branch of its own.
-            return await _found_aside(equipment, vault, job) or {"outcome": "closed"}
+            return await _found_aside(equipment, vault, job) or await _closed_by(vault, job)
+        case ProposalState.OPEN if is_ready(job, proposal):
+            return None
         case ProposalState.OPEN:
-            return None if job.may_land else {"outcome": "waiting"}
+            return {"outcome": "waiting", "why": changed(job, proposal)}
+
+
+async def _closed_by(vault: Vault, job: Job) -> Record:
+    if await vault.upstream_tip(branch_name(job.run.id, job.task)) is None:
+        return _closed("its branch was deleted by a person, and so its pull request closed")
+    return _closed("its pull request was closed by a person")
+
+
+def _closed(explanation: str) -> Record:
+    return {"outcome": "closed", "explanation": explanation}
 
 
 async def _found(vault: Vault, job: Job, tip: str) -> str | None:
@@ -187,15 +206,14 @@ def _is(one: Job, other: Job) -> bool:
 
 
 async def _is_open(equipment: Equipment, job: Job, turn: asyncio.Semaphore) -> bool:
-    """Say whether a pull request is open. What is wrong with one is told at its own turn."""
-    forge = equipment.forge(job.run.upstream, job.run.target)
+    """Say whether a pull request is open, and as it was. If not, this is told at its own turn."""
     try:
         async with turn:
-            proposal = await forge.proposal(job.status.proposal)
+            proposal = await find(equipment, job, job.status.proposal)
     except CommandCenterError as error:
         log.warning("Task %s of %s lands on its own: %s", job.task.id, job.run.id, error)
         return False
-    return proposal.state is ProposalState.OPEN
+    return proposal is not None and proposal.state is ProposalState.OPEN and is_ready(job, proposal)
 
 
 async def _conflict(

@@ -18,11 +18,16 @@ from commandcenter.core.errors import (
     WorkspaceError,
     WorldError,
 )
-from commandcenter.core.forge import ProposalState, Review, StatusState
+from commandcenter.core.forge import Proposal, ProposalState, Review, StatusState
 from commandcenter.core.ledger import Standing, standing
 from commandcenter.core.prices import added
 from commandcenter.core.prompt import DIFF_MAX, review_prompt
-from commandcenter.core.publication import branch_name, proposal_body, proposal_title
+from commandcenter.core.publication import (
+    branch_name,
+    proposal_body,
+    proposal_title,
+    renewed_body,
+)
 from commandcenter.core.run import EventKind, Phase
 from commandcenter.core.verdict import InvalidVerdict, parse_verdict
 from commandcenter.core.workspace import Workspace
@@ -30,6 +35,7 @@ from commandcenter.stages import holdings
 from commandcenter.stages.asking import Question, ask
 from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Job, Record, load, workspaces
+from commandcenter.stages.proposal import find
 from commandcenter.stages.work import keep_captured
 from commandcenter.store import views
 from commandcenter.system.vault import Vault
@@ -42,27 +48,26 @@ async def propose(equipment: Equipment, run: str, task: str, number: int) -> Rec
     job = await load(equipment, run, task, number)
     vault = await equipment.vaults.open(job.run.upstream)
     await keep_captured(equipment, vault, job)
+    shown = await find(equipment, job, job.attempt.proposal) if job.attempt.proposal else None
+    if shown and shown.state is not ProposalState.OPEN:
+        # A person has merged or closed it meanwhile: the merge queue tells what that means.
+        return _proposed(equipment, shown)
     branch = branch_name(run, job.task)
     expected = await _expected(equipment, vault, job, branch)
     await holdings.note(equipment, [holdings.branch(job, branch, job.attempt.head)])
     await vault.publish(branch, job.attempt.head, expected)
     verdict, change, usage = await equipment.database.transact(_evidence, job)
     forge = equipment.forge(job.run.upstream, job.run.target)
+    refused = await asyncio.to_thread(equipment.logs.refusals, run, task)
+    body = proposal_body(
+        job.plan, job.task, change, verdict, usage, run=run, number=number, refused=refused
+    )
     try:
         proposal = await forge.propose(
             head_branch=branch,
-            base_branch=job.run.landed_on,
-            title=proposal_title(job.task),
-            body=proposal_body(
-                job.plan,
-                job.task,
-                change,
-                verdict,
-                usage,
-                run=run,
-                number=number,
-                refused=await asyncio.to_thread(equipment.logs.refusals, run, task),
-            ),
+            base_branch=_base(job, shown),
+            title=shown.title if shown else proposal_title(job.task),
+            body=renewed_body(shown.body, body, job.task, run) if shown else body,
         )
     except ForgeError:
         await _require_target(vault, job)
@@ -76,6 +81,16 @@ async def propose(equipment: Equipment, run: str, task: str, number: int) -> Rec
             state=StatusState.SUCCESS,
             description=f"{len(verdict.receipts)} checks passed on tree {verdict.tree[:12]}.",
         )
+    return _proposed(equipment, proposal)
+
+
+def _base(job: Job, shown: Proposal | None) -> str:
+    """Return where the pull request is to lead: where a person pointed it, if one did."""
+    own = (job.run.target, job.run.landed_on)
+    return shown.base_branch if shown and shown.base_branch not in own else job.run.landed_on
+
+
+def _proposed(equipment: Equipment, proposal: Proposal) -> Record:
     url = proposal.url
     if equipment.base_url and url.startswith(f"{equipment.base_url}/"):
         url = url.removeprefix(equipment.base_url)  # the hub answers elsewhere after a restart
@@ -202,10 +217,3 @@ def _judged(report: Report, job: Job, reviewer: str) -> Review | InvalidVerdict:
         words = report.problem or report.text[-300:]
         return InvalidVerdict(f"the reviewer failed ({report.reason}): {words}")
     return parse_verdict(report.result, commit=job.attempt.head, reviewer=reviewer)
-
-
-async def proposal_ended(equipment: Equipment, run: str, number: int) -> bool:
-    """Say whether a pull request was merged or closed."""
-    record = await equipment.database.transact(views.read_run, run)
-    proposal = await equipment.forge(record.upstream, record.target).proposal(number)
-    return proposal.state is not ProposalState.OPEN

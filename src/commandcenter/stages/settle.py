@@ -18,6 +18,7 @@ from commandcenter.core.workspace import Found, WorkspaceKey, Workspaces, folder
 from commandcenter.stages import holdings
 from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Job, Record, load
+from commandcenter.stages.proposal import changed, find
 from commandcenter.stages.salvage import (
     WORK,
     is_derived,
@@ -97,11 +98,13 @@ async def _close(equipment: Equipment, vault: Vault, job: Job) -> None:
     status = job.status
     if not status.proposal or await _shows_as_merged(vault, job):
         return
-    forge = equipment.forge(job.run.upstream, job.run.target)
-    if (await forge.proposal(status.proposal)).state is not ProposalState.OPEN:
+    proposal = await find(equipment, job, status.proposal)
+    if proposal is None or proposal.state is not ProposalState.OPEN:
         return
+    forge = equipment.forge(job.run.upstream, job.run.target)
     await forge.comment(status.proposal, _last_words(job))
-    await forge.close(status.proposal)
+    if not changed(job, proposal):
+        await forge.close(status.proposal)  # else a person goes on with it
 
 
 async def _shows_as_merged(vault: Vault, job: Job) -> bool:

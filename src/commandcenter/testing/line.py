@@ -36,6 +36,8 @@ from commandcenter.flow.merge_queue import enqueue_merge
 from commandcenter.flow.transitions import TryKey
 from commandcenter.forges.github import GitHub
 from commandcenter.hub import HubRepository, create_hub
+from commandcenter.hub.history import open_history
+from commandcenter.hub.pulls import Pulls
 from commandcenter.settings import load
 from commandcenter.stages import Stages, holdings
 from commandcenter.stages.equipment import Equipment
@@ -151,9 +153,22 @@ class Line:
             job.attempt, head=head, tree=tree, verified_tree=tree, proposal=proposal.number
         )
         tokens = {"input_tokens": 0, "output_tokens": 0, "cost_usd": None}
+        change = {
+            "base": job.attempt.base,
+            "files": [],
+            "insertions": 1,
+            "deletions": 0,
+            "notes": [],
+        }
         told: dict[EventKind, Mapping[str, Any]] = {  # Any: JSON
             EventKind.TASK_STARTED: {},
-            EventKind.TASK_CAPTURED: {"branch": branch, "head": head, "tree": tree, **tokens},
+            EventKind.TASK_CAPTURED: {
+                "branch": branch,
+                "head": head,
+                "tree": tree,
+                **change,
+                **tokens,
+            },
             EventKind.TASK_CHECKED: {"tree": tree, "judgement": "unverified", "receipts": []},
             EventKind.TASK_PROPOSED: {"number": proposal.number, "url": proposal.url},
             EventKind.TASK_PHASE: {"phase": Phase.MERGING.value},
@@ -224,9 +239,25 @@ class Line:
 
     async def comments(self, number: int) -> list[str]:
         """Return what was said on a pull request, oldest first."""
-        records = HubStore(self.equipment.database.engine)
+        return [each.body for each in await self.pulls.comments(number)]
+
+    @property
+    def pulls(self) -> Pulls:
+        """The pull requests as people have them before them."""
         repository = HubRepository("acme", "project", self.sample.git_dir)
-        return [each.body for each in records.comments(repository.key, number)]
+        history = open_history(repository, self.equipment.git)
+        return Pulls(history, HubStore(self.equipment.database.engine), self.equipment.now_ms)
+
+    def branch(self, task: str) -> str:
+        """Return the branch of a task."""
+        return branch_name(self.run, self.plan.task(task))
+
+    async def waiting(self, task: str) -> None:
+        """Wait until a change waits for a person."""
+        transact = self.equipment.database.transact
+        async with asyncio.timeout(_PATIENCE_S):
+            while (await transact(views.read_task, self.run, task)).waiting_for == "":  # noqa: ASYNC110 - nobody tells of it
+                await asyncio.sleep(0.02)
 
     @property
     def closed(self) -> str:
