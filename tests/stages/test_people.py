@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from commandcenter.flow import Word
 from commandcenter.hub.history import Method
 from commandcenter.hub.pulls import Edit, MergeOrder
 from commandcenter.stages import Stages
+from commandcenter.stages.land import RECENT_MS
 from commandcenter.testing.forges import write_commit
 from commandcenter.testing.line import Change, Line
 
@@ -47,6 +49,12 @@ async def pushed_to_the_branch(line: Line) -> str:
     return await write_commit(*at, {"theirs": "theirs\n"}, "By a person", head)
 
 
+def delete_pull_request(line: Line) -> None:
+    """Delete the first one, which the hub cannot do, and other forges can."""
+    with line.equipment.database.engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM hub_pulls WHERE number = 1"))
+
+
 async def state(line: Line) -> ProposalState:
     return (await line.equipment.forge("", "").proposal(1)).state
 
@@ -65,6 +73,17 @@ async def test_what_a_person_merged_has_landed_and_lands_no_second_time(
     assert await line.sample.branches() == ("main",)
     count = await line.sample.ask("rev-list", "--count", "--first-parent", "refs/heads/main")
     assert int(count) == 3
+
+
+async def test_what_a_person_pushed_to_the_target_has_landed(line: Line) -> None:
+    await line.fill(files("a"))
+    (task,) = await line.statuses()
+    await make_branch(line, "main", task.head)
+
+    drained = await line.drained()
+
+    assert drained.ends == ["merged"]
+    assert await line.sample.tip() == task.head
 
 
 async def test_what_a_person_squashed_and_pushed_is_in_the_target_once(line: Line) -> None:
@@ -184,8 +203,7 @@ async def test_a_deleted_branch_ends_the_task_in_words(line: Line) -> None:
 
 async def test_a_deleted_pull_request_ends_the_task_in_words(line: Line) -> None:
     await line.fill(files("a", "b"))
-    with line.equipment.database.engine.begin() as connection:
-        connection.execute(sa.text("DELETE FROM hub_pulls WHERE number = 1"))
+    delete_pull_request(line)
 
     drained = await line.drained()
 
@@ -209,6 +227,35 @@ async def test_title_and_words_of_a_person_stay_when_the_next_try_is_published(l
     assert shown.title == "Better"
     assert "### Checks" in ours
     assert shown.body == f"Before.\n\n{ours}\n\nAfter."
+
+
+@pytest.mark.parametrize("closed", [1, 2])
+async def test_one_that_is_closed_while_the_checks_run_does_not_land(
+    line: Line, closed: int
+) -> None:
+    clock = iter(range(1, 10**9, RECENT_MS))
+    line.equipment = replace(line.equipment, now_ms=lambda: next(clock))
+    await line.fill(files("a", "b"), verify=(line.closed,))
+    async with line.flow() as flow:
+        await line.enqueue(flow)
+        await line.checking()
+        await line.equipment.forge("", "").close(closed)
+        line.open_gate()
+        drained = await line.ended(time.monotonic())
+
+    ends = ["merged", "merged"]
+    ends[closed - 1] = "proposal-closed"
+    assert drained.ends == ends
+
+
+async def test_one_that_was_deleted_while_the_agent_worked_is_opened_anew(line: Line) -> None:
+    await line.fill(files("a"))
+    delete_pull_request(line)
+
+    told = await Stages(line.equipment).propose(line.run, "1.1", 1)
+
+    assert told["number"] == 2
+    assert (await line.equipment.forge("", "").proposal(2)).state is ProposalState.OPEN
 
 
 async def test_one_that_was_closed_while_the_agent_worked_is_not_opened_again(line: Line) -> None:

@@ -34,6 +34,8 @@ HISTORY_MAX = 50
 SUBJECT_MAX = 80
 _RANKS = {priority: rank for rank, priority in enumerate(Priority)}
 ASKED_AT_ONCE = 8
+RECENT_MS = 2_000
+"""What was seen of a pull request so short a time ago is taken to be so now."""
 log = logging.getLogger(__name__)
 
 
@@ -84,12 +86,13 @@ async def land(equipment: Equipment, pace: Pace, run: str, task: str, number: in
             chain, conflict = await build(equipment, vault, job, tip, jobs)
         if conflict:
             return await _conflict(equipment, vault, job, tip, conflict)
+        seen_ms = equipment.now_ms()
         move = await chain.probed()
         flaky |= dict.fromkeys(chain.flaky_words())
         called_off = await equipment.database.transact(_called_off, chain)
         if job.run.id in called_off:
             return {"outcome": "later", "ends": []}
-        if called_off:
+        if called_off or await _changed_since(equipment, chain, seen_ms):
             continue
         pushed = await _push(equipment, vault, chain, move)
         match pushed:
@@ -172,6 +175,15 @@ async def _batch(equipment: Equipment, vault: Vault, job: Job, tip: str, size: i
         if len(chosen) >= size:
             break
     return chosen[:size] or [job]
+
+
+async def _changed_since(equipment: Equipment, chain: Chain, seen_ms: int) -> bool:
+    """Say whether a person did something to a pull request while the checks ran."""
+    if equipment.now_ms() - seen_ms < RECENT_MS:
+        return False
+    turn = asyncio.Semaphore(ASKED_AT_ONCE)
+    is_open = await asyncio.gather(*(_is_open(equipment, e.job, turn) for e in chain.links))
+    return not all(is_open)
 
 
 async def _not_there(vault: Vault, jobs: Sequence[Job], tip: str) -> frozenset[str]:
