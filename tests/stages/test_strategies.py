@@ -119,6 +119,7 @@ async def test_a_commit_that_only_says_that_it_is_a_change_fools_nobody(line: Li
     await line.fill(files("a", "b"))
     lie = "".join(f"{HEAD_TRAILER}: {head}\n" for head in await heads(line))
     await line.sample.push({"unrelated": "\n"}, f"Not what it says\n\n{lie}")
+    assert await proposals(line) == ["open"] * 2
 
     drained = await line.drained()
 
