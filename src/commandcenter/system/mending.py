@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 import os
 import re
 import zlib
@@ -246,3 +247,17 @@ def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
             yield chunk
+
+
+def remove_locks(repository: Path, *, before_s: float = math.inf) -> None:
+    """Remove the locks that were made before a time, in seconds since 1970."""
+    for lock in list(_locks(repository)):
+        with contextlib.suppress(FileNotFoundError):
+            if lock.lstat().st_mtime < before_s:
+                lock.unlink()
+
+
+def _locks(repository: Path) -> Iterator[Path]:
+    yield from repository.glob("*.lock")
+    for folder in ("objects", "refs"):
+        yield from (repository / folder).rglob("*.lock")

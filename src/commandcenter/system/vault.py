@@ -11,14 +11,13 @@ import contextlib
 import fcntl
 import hashlib
 import logging
-import math
 import os
 import re
 import select
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -26,9 +25,10 @@ from urllib.parse import quote
 
 from commandcenter.core.errors import CaptureRefused, GitError, InputError
 from commandcenter.system import durable, mending
-from commandcenter.system.boot import boot_id, booted_s
+from commandcenter.system.boot import boot_id
 from commandcenter.system.git import Git, GitResult
 from commandcenter.system.repository import Repository, advertised, inspect_repository
+from commandcenter.system.upstream import Landed, Moved, Refused, Upstream, refusal
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,6 @@ __all__ = [
 PACK_BYTES_MAX = 1024 * 2**20
 """Largest pack that is admitted."""
 
-_NETWORK_TIMEOUT_S = 600.0
 _KNOWN_MAX = 1000
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _HEAD = "ref: refs/heads/main\n"
@@ -79,15 +78,6 @@ _CONFIG = """\
 # Files are bytes: what an agent left is what is committed, and what is checked out again.
 _ATTRIBUTES = "* -text !eol -ident -filter -working-tree-encoding\n"
 _IN_USE = "The data folder {folder} is in use by another CommandCenter (process {process})."
-# On our own machine we say how the upstream writes: git's default is not on the disk yet when it
-# is told to us.
-_RECEIVING = "git -c core.fsync=all -c core.fsyncMethod=fsync"
-# Advances a checked-out branch together with its work tree, if that is clean.
-_ADVANCING = f"{_RECEIVING} -c receive.denyCurrentBranch=updateInstead"
-# Moves the branch alone, where its work tree is there already.
-_FOLLOWING = f"{_RECEIVING} -c receive.denyCurrentBranch=ignore"
-_UNCLEAN = re.compile(r"unstaged changes|staged changes|Could not update working tree", re.I)
-_REJECTED = re.compile(r"^!\t[^\t]*\t\[[^\]]*\] \((?P<reason>.*)\)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -129,26 +119,6 @@ class Conflict:
     files: tuple[str, ...]
     tree: str
     """The merged tree with conflict markers in those files."""
-
-
-@dataclass(frozen=True)
-class Landed:
-    """The upstream's branch contains the commit."""
-
-
-@dataclass(frozen=True)
-class Moved:
-    """Somebody else moved the branch first; nothing was written."""
-
-    tip: str | None
-    """Where the branch is now, fetched into the vault; None: it is gone."""
-
-
-@dataclass(frozen=True)
-class Refused:
-    """The upstream took nothing, and would not another time either."""
-
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -200,13 +170,13 @@ class Vault:
         self.path = folder / "repository.git"
         """The bare repository. Lend its `objects` read-only; pin what was lent."""
         self.upstream = upstream
+        self._upstream = Upstream(git, upstream, self.path)
         self.lost: set[str] = set()
         """Commits that were here, and were not to be had again: see `restore`."""
         self._quarantines = folder / "quarantine"
         self._attic = folder / "attic"
         """Packs that were broken and could not be read whole; there is none as a rule."""
         self._lock = lock
-        self._place: Path | None = None
         self._writing = asyncio.Lock()
         # What never changes is asked of git once: a process costs more than the answer.
         self._fit_names: set[str] = set()
@@ -232,7 +202,7 @@ class Vault:
             if not vault.path.exists():
                 await vault._create()
             if lock.unsynced:
-                await vault._unlock_upstream()
+                await vault._upstream.unlock()
             _sign(lock.descriptor, boot_id())
         except BaseException:
             os.close(lock.descriptor)
@@ -259,12 +229,12 @@ class Vault:
         ref = f"refs/upstream/heads/{branch}"
         async with self._alone(), self._synced(ref):
             try:
-                await self._fetch(f"+refs/heads/{branch}:{ref}")
+                await self._upstream.fetch(f"+refs/heads/{branch}:{ref}")
             except GitError as error:
                 if "cannot lock ref" not in error.stderr:
                     raise
                 # A branch `a` upstream became `a/b`: the old one must go first.
-                await self._fetch("+refs/heads/*:refs/upstream/heads/*", "--prune")
+                await self._upstream.fetch("+refs/heads/*:refs/upstream/heads/*", "--prune")
         return await self._need(ref)
 
     async def upstream_tip(self, branch: str) -> str | None:
@@ -273,7 +243,7 @@ class Vault:
         Raises:
             GitError: the upstream did not answer.
         """
-        return (await advertised(self.git, self.upstream)).heads.get(branch)
+        return await self._upstream.tip(branch)
 
     async def pin(self, key: str, commit: str) -> None:
         """Keep a commit and all it reaches, until `unpin`."""
@@ -309,7 +279,7 @@ class Vault:
         there = await self._refs("refs/cc")
         wanted = {ref: commit for ref, commit in known.items() if ref not in there}
         if gone := await self._absent(wanted.values()):
-            await self._fetch("+refs/heads/*:refs/upstream/heads/*")
+            await self._upstream.fetch("+refs/heads/*:refs/upstream/heads/*")
             gone = await self._absent(gone)
         self.lost |= gone
         updates = [RefUpdate(ref, it, None) for ref, it in wanted.items() if it not in gone]
@@ -399,24 +369,12 @@ class Vault:
             GitError: the branch is elsewhere, the upstream refused, or it did not answer.
         """
         await self.check_branch(branch)
-        pushed = await self._push(f"{commit}:refs/heads/{branch}", branch, expected)
-        if isinstance(pushed, GitResult) and pushed.exit_code == 0:
-            return
-        tip = await self.upstream_tip(branch)
-        if tip != commit:
-            raise _push_error(branch, pushed, tip)
-        await self.secure_upstream()
+        await self._upstream.publish(branch, commit, expected)
 
     async def delete_branch(self, branch: str, expected: str) -> bool:
         """Delete the upstream's branch if it is still at `expected`; say whether it is gone."""
         await self.check_branch(branch)
-        pushed = await self._push(f":refs/heads/{branch}", branch, expected)
-        if isinstance(pushed, GitResult) and pushed.exit_code == 0:
-            return True
-        tip = await self.upstream_tip(branch)
-        if tip == expected:
-            raise _push_error(branch, pushed, tip)
-        return tip is None
+        return await self._upstream.delete_branch(branch, expected)
 
     async def land(self, branch: str, old: str, new: str) -> Landed | Moved | Refused:
         """Move the upstream's branch from `old` to `new`, a descendant, by compare-and-swap.
@@ -430,14 +388,14 @@ class Vault:
         """
         await self.check_branch(branch)
         assert await self.is_ancestor(old, new)
-        if await self._is_being_rebased(branch):
+        if await self._upstream.is_being_rebased(branch):
             return Refused(f"a rebase or bisection of `{branch}` is under way in the checkout")
-        pushed = await self._advance(branch, old, new)
+        pushed = await self._upstream.advance(branch, old, new)
         if isinstance(pushed, GitResult) and pushed.exit_code == 0:
             return Landed()
         tip = await self.upstream_tip(branch)
         if tip == old:
-            return _refusal(branch, pushed, tip)
+            return refusal(branch, pushed, tip)
         if tip is None:
             return Moved(None)
         tip = await self.fetch(branch)
@@ -447,13 +405,8 @@ class Vault:
         return Landed()
 
     async def secure_upstream(self) -> None:
-        """Make what the upstream shows now survive a power cut, if it is on this machine.
-
-        For what was found there: whoever brought it may have been cut off before it was synced.
-        A server of somebody else's keeps what it confirmed in its own way.
-        """
-        if place := await self._upstream_place():
-            await asyncio.to_thread(durable.sync_file_system, place)
+        """Make what the upstream shows now survive a power cut, if it is on this machine."""
+        await self._upstream.secure()
 
     async def merge(
         self,
@@ -691,7 +644,7 @@ class Vault:
                 yield
             except GitError:
                 # A git that was killed leaves its locks, and no other one is at work here.
-                await asyncio.to_thread(_remove_locks, self.path)
+                await asyncio.to_thread(mending.remove_locks, self.path)
                 raise
 
     async def _run(
@@ -750,135 +703,8 @@ class Vault:
             git_dir=None,
         )
         _configure(draft, ids)
-        await self._fetch("+refs/heads/*:refs/upstream/heads/*", at=draft)
+        await self._upstream.fetch("+refs/heads/*:refs/upstream/heads/*", into=draft)
         return draft
-
-    async def _fetch(self, refspec: str, *options: str, at: Path | None = None) -> None:
-        await self.git.run(
-            *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"),
-            *("--no-recurse-submodules", "--refmap=", *options, "--", self.upstream, refspec),
-            git_dir=at or self.path,
-            network=True,
-            timeout_s=_NETWORK_TIMEOUT_S,
-        )
-
-    async def _is_being_rebased(self, branch: str) -> bool:
-        """Say whether a work tree of the upstream is on its way through this branch.
-
-        git counts the branch as checked out there, so a push would write our files over the
-        half-done rebase.
-        """
-        place = await self._upstream_place()
-        return place is not None and branch in _branches_under_way(place)
-
-    async def _upstream_place(self) -> Path | None:
-        """Return the folder in which the upstream keeps refs and objects, if it is on this machine.
-
-        Raises:
-            GitError: there is no repository any more.
-        """
-        if self._place is not None and (self._place / "objects").is_dir():
-            return self._place
-        path = self.upstream.removeprefix("file://")
-        if not path.startswith("/"):
-            return None
-        found = await self.git.run(
-            *("-C", path, "rev-parse", "--path-format=absolute", "--git-common-dir"),
-            git_dir=None,
-            network=True,
-        )
-        self._place = Path(found.text)
-        return self._place
-
-    async def _unlock_upstream(self) -> None:
-        """Remove the locks in an upstream on this machine that went down with the machine.
-
-        Git never does, and nobody could land there any more. One that is older than this start of
-        the machine is nobody's, whoever made it.
-        """
-        try:
-            place = await self._upstream_place()
-        except GitError:
-            return
-        if place is not None:
-            await asyncio.to_thread(_remove_locks, place, before_s=booted_s())
-
-    async def _advance(self, branch: str, old: str, new: str) -> GitResult | GitError:
-        """Push to a branch that may be checked out; then its files are on the disk, too."""
-        refspec = f"{new}:refs/heads/{branch}"
-        pushed = await self._push(refspec, branch, old, receiver=_ADVANCING)
-        checkout = await self._checkout_of(branch)
-        if checkout is None or isinstance(pushed, GitError):
-            return pushed
-        if pushed.exit_code and await self._is_half_advanced(checkout, new):
-            pushed = await self._push(refspec, branch, old, receiver=_FOLLOWING)
-        if not pushed.exit_code:
-            changed = await self.diff_files(old, new)
-            await asyncio.to_thread(durable.sync_files, checkout, changed)
-        return pushed
-
-    async def _is_half_advanced(self, checkout: Path, new: str) -> bool:
-        """Say whether the files are those of `new`, and only the branch has to follow.
-
-        Git moves the files first: what a landing that was cut off left would pass for somebody's
-        uncommitted work.
-        """
-        found = await self.git.run(
-            *("-C", str(checkout), "rev-parse", "--absolute-git-dir"),
-            git_dir=None,
-            network=True,
-            check=False,
-        )
-        if found.exit_code:
-            return False
-        differences = [
-            await self.git.run(
-                *(f"--work-tree={checkout}", "diff-index", "--quiet", *cached, new, "--"),
-                git_dir=Path(found.text),
-                check=False,
-            )
-            for cached in (("--cached",), ())
-        ]
-        return not any(each.exit_code for each in differences)
-
-    async def _checkout_of(self, branch: str) -> Path | None:
-        """Return the work tree on this machine in which the upstream's branch is checked out."""
-        place = await self._upstream_place()
-        if place is None:
-            return None
-        listed = await self._run("worktree", "list", "--porcelain", "-z", at=place)
-        for entry in listed.text.split("\0\0"):
-            first, *facts = entry.split("\0")
-            if f"branch refs/heads/{branch}" in facts:
-                return Path(first.removeprefix("worktree "))
-        return None
-
-    async def _push(
-        self, refspec: str, branch: str, expected: str | None, *, receiver: str = _RECEIVING
-    ) -> GitResult | GitError:
-        """Return how the push ended, or the error when nobody knows.
-
-        What a repository on this machine takes is on its disk afterwards.
-        """
-        try:
-            place = await self._upstream_place()
-            received = _Received.before(place, branch) if place else None
-            pushed = await self.git.run(
-                *("push", "--porcelain", "--atomic", "--no-verify", "--no-follow-tags"),
-                *("--recurse-submodules=no", "--no-signed"),
-                *((f"--receive-pack={receiver} receive-pack",) if place else ()),
-                f"--force-with-lease=refs/heads/{branch}:{expected or ''}",
-                *("--", self.upstream, refspec),
-                git_dir=self.path,
-                network=True,
-                check=False,
-                timeout_s=_NETWORK_TIMEOUT_S,
-            )
-        except GitError as error:
-            return error
-        if received and pushed.exit_code == 0:
-            await asyncio.to_thread(received.sync)
-        return pushed
 
     async def _commit(
         self,
@@ -1082,20 +908,6 @@ def _configure(repository: Path, ids: str) -> None:
             durable.write(path, content.encode())
 
 
-def _locks(repository: Path) -> Iterator[Path]:
-    yield from repository.glob("*.lock")
-    for folder in ("objects", "refs"):
-        yield from (repository / folder).rglob("*.lock")
-
-
-def _remove_locks(repository: Path, *, before_s: float = math.inf) -> None:
-    """Remove the locks that were made before a time, in seconds since 1970."""
-    for lock in list(_locks(repository)):
-        with contextlib.suppress(FileNotFoundError):
-            if lock.lstat().st_mtime < before_s:
-                lock.unlink()
-
-
 def _end_orphans(repository: Path) -> None:
     """End git processes that a killed predecessor started on this vault, and wait for it."""
     mark = os.fsencode(f"--git-dir={repository}")
@@ -1124,36 +936,6 @@ def _move_packs(annex: Path, vault: Path) -> None:
     durable.sync_folder(target)
 
 
-@dataclass(frozen=True)
-class _Received:
-    """A push to a repository on this machine, to sync what it brings there."""
-
-    objects: Path
-    folders: Mapping[Path, int]
-    """Those of its objects as they were before."""
-    ref: Path
-    top: Path
-
-    @classmethod
-    def before(cls, place: Path, branch: str) -> _Received:
-        objects, ref = place / "objects", place / "refs/heads" / branch
-        return cls(objects, durable.object_folders(objects), ref, durable.deepest(ref))
-
-    def sync(self) -> None:
-        durable.sync_changed(self.folders, self.objects)
-        durable.sync_names(self.ref, self.top)
-
-
-def _branches_under_way(git_dir: Path) -> set[str]:
-    """Return the branches that some work tree is rebasing or bisecting."""
-    found = set()
-    for home in (git_dir, *(git_dir / "worktrees").glob("*")):
-        for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"):
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                found.add((home / name).read_text().strip().removeprefix("refs/heads/"))
-    return found
-
-
 def _z(text: str) -> bytes:
     return os.fsencode(text) + b"\0"
 
@@ -1174,29 +956,3 @@ def _file_change(line: str) -> FileChange:
     if insertions == "-":
         return FileChange(path, 0, 0, binary=True)
     return FileChange(path, int(insertions), int(deletions), binary=False)
-
-
-def _push_error(branch: str, pushed: GitResult | GitError, tip: str | None) -> GitError:
-    if isinstance(pushed, GitError):
-        return pushed
-    where = f"is at {tip}" if tip else "is not there"
-    return GitError(
-        f"The push to `{branch}` failed; upstream it {where}: {_reason(pushed)}",
-        exit_code=pushed.exit_code,
-        stderr=pushed.complaint,
-        hint="Somebody else may use this branch." if tip else "",
-    )
-
-
-def _refusal(branch: str, pushed: GitResult | GitError, tip: str) -> Refused:
-    if isinstance(pushed, GitError) or not _REJECTED.search(pushed.stdout.decode(errors="replace")):
-        raise _push_error(branch, pushed, tip)
-    reason = _reason(pushed)
-    return Refused("the checkout has uncommitted changes" if _UNCLEAN.search(reason) else reason)
-
-
-def _reason(pushed: GitResult) -> str:
-    """Return what the receiver said: git's short reason, then the words of its hooks."""
-    found = _REJECTED.search(pushed.stdout.decode(errors="replace"))
-    said = re.findall(r"^remote: (.*?)\s*$", pushed.complaint, re.MULTILINE)
-    return "; ".join(filter(None, [found["reason"] if found else pushed.complaint, *said]))
