@@ -134,6 +134,8 @@ def edit_of(body: Body) -> Edit:
         body=(_text(body, "body") or "") if "body" in body else None,
         base=_text(body, "base"),
         open=None if state is None else state == "open",
+        # GitHub changes this by GraphQL only, which is not spoken here.
+        draft=_flag(body, "draft") if "draft" in body else None,
     )
 
 
@@ -188,6 +190,24 @@ def status_of(body: Body, *, commit: str, author: str, at_ms: int) -> NewStatus:
         author=author,
         at_ms=at_ms,
     )
+
+
+def required_of(body: Body) -> tuple[str, ...]:
+    """Return the checks that a branch is to require; what else GitHub knows is refused."""
+    for name in ("required_pull_request_reviews", "restrictions"):
+        if body.get(name) is not None:
+            refuse_validation("ProtectedBranch", name, "the hub keeps required checks only")
+    checks = body.get("required_status_checks") or {}
+    if not isinstance(checks, dict) or checks.get("strict"):
+        refuse_validation("ProtectedBranch", "strict", "the hub does not ask for up-to-date heads")
+    given = checks.get("contexts") or checks.get("checks") or []
+    if not isinstance(given, list):
+        refuse_validation("ProtectedBranch", "contexts", code="invalid")
+    named = [each.get("context") if isinstance(each, dict) else each for each in given]
+    contexts = [each for each in named if isinstance(each, str) and each]
+    if contexts != named:
+        refuse_validation("ProtectedBranch", "contexts", code="invalid")
+    return tuple(dict.fromkeys(contexts))
 
 
 def hook_of(body: Body, *, at_ms: int) -> NewHook:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NoReturn, ParamSpec, TypeVar
 
 from commandcenter.core.diff import diff_lines
+from commandcenter.core.forge import StatusState
 from commandcenter.core.pull_request import (
     Closed,
     Comment,
@@ -27,6 +28,7 @@ from commandcenter.core.pull_request import (
 from commandcenter.hub.history import Commit, History, Landing, Method
 from commandcenter.hub.records import HubRecords, HubRepository
 from commandcenter.hub.refusal import RefusalError, refuse_validation
+from commandcenter.hub.wire import newest_by_context
 
 _TRIES_MAX = 8
 _CANNOT = {
@@ -59,6 +61,7 @@ class Edit:
     body: str | None = None
     base: str | None = None
     open: bool | None = None
+    draft: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,7 @@ class Pulls:
                 pull,
                 title=pull.title if edit.title is None else edit.title,
                 body=pull.body if edit.body is None else edit.body,
+                draft=pull.draft if edit.draft is None else edit.draft,
             )
             changed = await self._opened_or_closed(changed, edit.open)
             changed = await self._with_base(changed, edit.base)
@@ -207,6 +211,14 @@ class Pulls:
         """Return the statuses of a commit, newest first."""
         return await self._do(self.records.statuses, self.repository.key, commit)
 
+    async def protect(self, branch: str, contexts: Sequence[str] | None) -> None:
+        """Require checks of what is merged into a branch, or with None protect it no more."""
+        await self._do(self.records.protect, self.repository.key, branch, contexts)
+
+    async def protections(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the checks that each protected branch requires."""
+        return await self._do(self.records.protections, self.repository.key)
+
     async def mergeable(self, pull: PullRequest) -> bool | None:
         """Say whether it merges without conflict; None once it has ended."""
         if pull.ending is not None:
@@ -218,6 +230,7 @@ class Pulls:
         async with self._merging:
             pull = await self.get(number)
             _check_can_merge(pull, order)
+            await self._check_required(pull)
             commit = await self._landed(pull, by, order)
             if not await self.history.move(pull.base_branch, old=pull.base, new=commit):
                 raise RefusalError(405, "Base branch was modified. Review and try the merge again.")
@@ -308,6 +321,17 @@ class Pulls:
             if saved is not None:
                 return saved
         raise RefusalError(503, "The pull request changes faster than it can be written")
+
+    async def _check_required(self, pull: PullRequest) -> None:
+        """Refuse to merge what has not passed the checks that its base branch requires."""
+        required = (await self.protections()).get(pull.base_branch, ())
+        shown = newest_by_context(await self.statuses(pull.head)) if required else ()
+        passed = {each.context for each in shown if each.state is StatusState.SUCCESS}
+        for context in required:
+            if context not in passed:
+                known = any(each.context == context for each in shown)
+                state = "failing" if known else "expected"
+                raise RefusalError(405, f'Required status check "{context}" is {state}.')
 
     async def _landed(self, pull: PullRequest, by: str, order: MergeOrder) -> str:
         """Write the commit that lands it, as nobody's branch yet, and note the intent."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -90,6 +90,14 @@ class HubRecords(Protocol):
 
     def add_status(self, repository: RepositoryName, status: NewStatus) -> CommitStatus:
         """Record a commit status."""
+
+    def protect(
+        self, repository: RepositoryName, branch: str, contexts: Sequence[str] | None
+    ) -> None:
+        """Record which checks a branch requires; None: it is not protected any more."""
+
+    def protections(self, repository: RepositoryName) -> Mapping[str, tuple[str, ...]]:
+        """Return the checks that each protected branch requires."""
 
     def statuses(self, repository: RepositoryName, commit: str) -> tuple[CommitStatus, ...]:
         """Return the statuses of a commit, newest first."""

@@ -295,7 +295,13 @@ async def delete_reference(call: Call) -> Response:
 async def list_branches(call: Call) -> Response:
     """Answer with the branches."""
     branches = sorted((await call.pulls.history.branches()).items())
-    return call.page(tuple(wire.branch_json(name, tip, call.links) for name, tip in branches))
+    protections = await call.pulls.protections()
+    return call.page(
+        tuple(
+            wire.branch_json(name, tip, call.links, protected=name in protections)
+            for name, tip in branches
+        )
+    )
 
 
 async def get_branch(call: Call) -> Response:
@@ -304,7 +310,44 @@ async def get_branch(call: Call) -> Response:
     if tip is None:
         raise RefusalError(404, "Branch not found")
     commit = await call.pulls.history.commit(tip)
-    return JSONResponse(wire.whole_branch_json(call.path, commit, call.links))
+    required = (await call.pulls.protections()).get(call.path)
+    return JSONResponse(wire.whole_branch_json(call.path, commit, call.links, required))
+
+
+async def get_protection(call: Call) -> Response:
+    """Answer with how a branch is protected."""
+    required = (await call.pulls.protections()).get(call.path)
+    if required is None:
+        raise RefusalError(404, "Branch not protected")
+    return JSONResponse(wire.protection_json(call.path, required, call.links))
+
+
+async def protect_branch(call: Call) -> Response:
+    """Require checks of what is merged into a branch."""
+    required = asked.required_of(await call.body())
+    if await call.pulls.history.tip(call.path) is None:
+        raise RefusalError(404, "Branch not found")
+    await call.pulls.protect(call.path, required)
+    return JSONResponse(wire.protection_json(call.path, required, call.links))
+
+
+async def unprotect_branch(call: Call) -> Response:
+    """Protect a branch no more."""
+    if call.path not in await call.pulls.protections():
+        raise RefusalError(404, "Branch not protected")
+    await call.pulls.protect(call.path, None)
+    return Response(status_code=204)
+
+
+async def list_rules(call: Call) -> Response:
+    """Answer with the rules of a branch: the hub knows protected branches only."""
+    return call.page(())
+
+
+async def list_check_runs(call: Call) -> Response:
+    """Answer with the check runs of a commit: the hub keeps commit statuses only."""
+    await _commit(call)
+    return JSONResponse({"total_count": 0, "check_runs": []})
 
 
 _REPOSITORY = "/repos/{owner}/{repository}"
@@ -330,6 +373,7 @@ CALLS: tuple[tuple[str, str, Handler], ...] = (
     ("GET", f"{_REPOSITORY}/statuses/{{name}}", list_statuses),
     ("GET", f"{_REPOSITORY}/commits/{{name:path}}/status", combined_status),
     ("GET", f"{_REPOSITORY}/commits/{{name:path}}/statuses", list_statuses),
+    ("GET", f"{_REPOSITORY}/commits/{{name:path}}/check-runs", list_check_runs),
     # After those that are below it, since a branch may have slashes.
     ("GET", f"{_REPOSITORY}/commits/{{name:path}}", get_commit),
     ("GET", f"{_REPOSITORY}/git/ref/heads/{{name:path}}", get_reference),
@@ -340,7 +384,11 @@ CALLS: tuple[tuple[str, str, Handler], ...] = (
     ("GET", f"{_REPOSITORY}/hooks/{{number:int}}", get_hook),
     ("DELETE", f"{_REPOSITORY}/hooks/{{number:int}}", delete_hook),
     ("GET", f"{_REPOSITORY}/branches", list_branches),
+    ("GET", f"{_REPOSITORY}/branches/{{name:path}}/protection", get_protection),
+    ("PUT", f"{_REPOSITORY}/branches/{{name:path}}/protection", protect_branch),
+    ("DELETE", f"{_REPOSITORY}/branches/{{name:path}}/protection", unprotect_branch),
     ("GET", f"{_REPOSITORY}/branches/{{name:path}}", get_branch),
+    ("GET", f"{_REPOSITORY}/rules/branches/{{name:path}}", list_rules),
 )
 """Every call: method, path and what answers it."""
 

@@ -470,24 +470,54 @@ def reference_json(branch: str, commit: str, links: Links) -> Json:
     }
 
 
-def branch_json(branch: str, commit: str, links: Links) -> Json:
+def branch_json(branch: str, commit: str, links: Links, *, protected: bool = False) -> Json:
     """Return a branch."""
     return {
         "name": branch,
         "commit": {"sha": commit, "url": f"{links.api}/commits/{commit}"},
-        "protected": False,
+        "protected": protected,
     }
 
 
-def whole_branch_json(branch: str, commit: Commit, links: Links) -> Json:
-    """Return a branch with its commit."""
+def whole_branch_json(
+    branch: str, commit: Commit, links: Links, required: Sequence[str] | None
+) -> Json:
+    """Return a branch with its commit, and the checks that it requires if it is protected."""
     url = f"{links.api}/branches/{branch}"
+    protected = required is not None
     return {
-        **branch_json(branch, commit.id, links),
+        **branch_json(branch, commit.id, links, protected=protected),
         "commit": commit_json(commit, links),
         "_links": {"self": url, "html": f"{links.html}/tree/{branch}"},
-        "protection": {"enabled": False},
+        "protection": {
+            "enabled": protected,
+            **({"required_status_checks": _required_json(required)} if required else {}),
+        },
         "protection_url": f"{url}/protection",
+    }
+
+
+def protection_json(branch: str, required: Sequence[str], links: Links) -> Json:
+    """Return how a branch is protected."""
+    url = f"{links.api}/branches/{branch}/protection"
+    checks = f"{url}/required_status_checks"
+    return {
+        "url": url,
+        "required_status_checks": {
+            **_required_json(required),
+            "url": checks,
+            "strict": False,
+            "contexts_url": f"{checks}/contexts",
+        },
+        "enforce_admins": {"url": f"{url}/enforce_admins", "enabled": True},
+    }
+
+
+def _required_json(required: Sequence[str]) -> Json:
+    return {
+        "enforcement_level": "everyone",
+        "contexts": list(required),
+        "checks": [{"context": each, "app_id": None} for each in required],
     }
 
 

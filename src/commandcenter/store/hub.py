@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import fields
 from typing import Any
 
@@ -168,6 +168,15 @@ hub_hooks = sa.Table(
 )
 
 
+hub_protections = sa.Table(
+    "hub_protections",
+    metadata,
+    sa.Column("repository", sa.ForeignKey("hub_repositories.id"), primary_key=True),
+    sa.Column("branch", sa.String(250), primary_key=True),
+    sa.Column("contexts", sa.Text, nullable=False),
+)
+
+
 class HubStore:
     """The hub's memory on any database that SQLAlchemy knows; see `commandcenter.hub.records`."""
 
@@ -300,6 +309,26 @@ class HubStore:
             CommitStatus(**_picked(row, CommitStatus) | {"state": StatusState(row["state"])})
             for row in self._rows(chosen)
         )
+
+    def protect(
+        self, repository: RepositoryName, branch: str, contexts: Sequence[str] | None
+    ) -> None:
+        """Record which checks a branch requires; None: it is not protected any more."""
+        self._register(repository)
+        table = hub_protections
+        mine = (table.c.repository == _key_of(repository), table.c.branch == branch)
+        row = {"repository": _key_of(repository), "branch": branch}
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(table).where(*mine))
+            if contexts is not None:
+                told = json.dumps(list(contexts))
+                connection.execute(sa.insert(table).values(row | {"contexts": told}))
+
+    def protections(self, repository: RepositoryName) -> dict[str, tuple[str, ...]]:
+        """Return the checks that each protected branch requires."""
+        table = hub_protections
+        chosen = sa.select(table).where(table.c.repository == _key_of(repository))
+        return {row["branch"]: tuple(json.loads(row["contexts"])) for row in self._rows(chosen)}
 
     def add_hook(self, repository: RepositoryName, hook: NewHook) -> Hook:
         """Record a hook."""
