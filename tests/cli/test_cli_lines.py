@@ -49,6 +49,10 @@ def _event(kind: EventKind, task: str | None = "1.2", **data: Any) -> EventAnswe
             "Add the parser: checks unverified: the task has none (task 1.2)",
         ),
         (
+            _event(EventKind.TASK_LOOKED_AT, checks=[{"name": "ci\nbuild", "state": "failed"}]),
+            "Add the parser: external checks: ci build failed (task 1.2)",
+        ),
+        (
             _event(EventKind.TASK_PROPOSED, number=7, url="http://h/7"),
             "Add the parser: pull request #7 is open, http://h/7 (task 1.2)",
         ),

@@ -31,6 +31,8 @@ DATA: dict[EventKind, dict[str, Any]] = {
     EventKind.TASK_CAPTURED: CAPTURED,
     EventKind.TASK_USED: {"profile": "claude", **USAGE},
     EventKind.TASK_CHECKED: {"judgement": "passed", "receipts": RECEIPTS},
+    EventKind.TASK_LOOKED_AT: {"head": "h", "checks": []},
+    EventKind.TASK_HANDED_OVER: {"head": "h", "since_ms": 1, "removal": ""},
     EventKind.TASK_PROPOSED: {"number": 7, "url": "/7"},
     EventKind.TASK_REVIEWED: {"decision": "approve", **USAGE},
     EventKind.TASK_DECIDED: {"decision": "approve", "words": "", "by": "me", "head": "h"},

@@ -4,10 +4,12 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import ASGIApp
 
 from commandcenter.forges.gitea import Gitea
 from commandcenter.forges.github import GitHub
@@ -20,6 +22,7 @@ from commandcenter.system.git import Git
 from commandcenter.testing.forges import BareGround, make_bare, served
 from commandcenter.testing.gitea_server import GiteaGround, GiteaPulls, GiteaServer
 from commandcenter.testing.github_contract import Checked, Contract
+from commandcenter.testing.github_server import GitHubServer
 from commandcenter.testing.gitlab_server import GitLabGround, GitLabPulls, GitLabServer
 from commandcenter.testing.weather import Calls, Scene, behind
 
@@ -41,21 +44,49 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def ground(
-    tmp_path: Path, template: Path, contract: Contract | None
+    kept: tuple[HubRepository, HubStore], contract: Contract | None
 ) -> AsyncIterator[BareGround]:
-    git = Git()
-    folder = tmp_path / "hub"
-    shutil.copytree(template, folder)
-    repository = HubRepository("acme", "project", folder / "project.git")
-    engine = open_engine(sqlite_url(folder / "hub.db"))
+    async with _ground(kept[0], _hub(kept), contract) as ground:
+        yield ground
+
+
+@pytest.fixture
+def github(kept: tuple[HubRepository, HubStore]) -> GitHubServer:
+    """GitHub with rules and check runs; its pull requests are the hub's."""
+    return GitHubServer(_hub(kept))
+
+
+@pytest.fixture
+async def github_ground(
+    github: GitHubServer, kept: tuple[HubRepository, HubStore], contract: Contract | None
+) -> AsyncIterator[BareGround]:
+    async with _ground(kept[0], github.application(), contract) as ground:
+        yield ground
+
+
+@pytest.fixture
+async def github_bare_ground(
+    github: GitHubServer, kept: tuple[HubRepository, HubStore], contract: Contract | None
+) -> AsyncIterator[BareGround]:
+    """The same, for answers of which only those fields are made that are read."""
+    async with _ground(kept[0], github.application(), contract, answers=False) as ground:
+        yield ground
+
+
+def _hub(kept: tuple[HubRepository, HubStore]) -> ASGIApp:
+    repository, records = kept
     repositories = {("acme", "project"): repository}
-    hub = create_hub(
-        HubStore(engine), lambda owner, name: repositories.get((owner, name)), git, TOKENS
-    )
-    checked = Checked(hub, contract) if contract else None
+    return create_hub(records, lambda owner, name: repositories.get((owner, name)), Git(), TOKENS)
+
+
+@asynccontextmanager
+async def _ground(
+    repository: HubRepository, app: ASGIApp, contract: Contract | None, *, answers: bool = True
+) -> AsyncIterator[BareGround]:
+    checked = Checked(app, contract, answers=answers) if contract else None
     # No TLS context: making one takes longer than most of these tests.
     async with (
-        served(checked or hub) as url,
+        served(checked or app) as url,
         httpx.AsyncClient(trust_env=False, verify=False) as shared,
     ):
         author, reviewer, stranger = (
@@ -69,8 +100,7 @@ async def ground(
             verify=False,
         )
         async with client:
-            yield BareGround(author, reviewer, stranger, repository.git_dir, client, git)
-    engine.dispose()
+            yield BareGround(author, reviewer, stranger, repository.git_dir, client, Git())
     assert checked is None or checked.findings == []
 
 
@@ -85,7 +115,7 @@ async def no_pause(_seconds: float) -> None:
 
 @pytest.fixture
 def kept(tmp_path: Path, template: Path) -> Iterator[tuple[HubRepository, HubStore]]:
-    """A repository with the records of its pull requests, for a stand-in of a forge."""
+    """A repository with the records of its pull requests, for the hub or a stand-in of a forge."""
     folder = tmp_path / "forge"
     shutil.copytree(template, folder)
     engine = open_engine(sqlite_url(folder / "hub.db"))
@@ -116,7 +146,7 @@ async def gitea_ground(gitea: GiteaServer) -> AsyncIterator[GiteaGround]:
             for token in (AUTHOR, REVIEWER, STRANGER)
         )
         git_dir = gitea.pulls.repository.git_dir
-        yield GiteaGround(author, reviewer, stranger, git_dir, client, Git())
+        yield GiteaGround(author, reviewer, stranger, git_dir, client, Git(), gitea)
 
 
 @pytest.fixture
@@ -142,7 +172,7 @@ async def gitlab_ground(gitlab: GitLabServer) -> AsyncIterator[GitLabGround]:
             for token in (AUTHOR, REVIEWER, STRANGER)
         )
         git_dir = gitlab.pulls.repository.git_dir
-        yield GitLabGround(author, reviewer, stranger, git_dir, client, Git())
+        yield GitLabGround(author, reviewer, stranger, git_dir, client, Git(), gitlab)
 
 
 _COMMENTS = "/issues/{}/comments"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from commandcenter.core.errors import ForgeError, Refusal
-from commandcenter.core.forge import Decision, Issue, ProposalState, Review
+from commandcenter.core.forge import Decision, Issue, ProposalState, Protection, Review, Way
 from commandcenter.testing.forges import ForgeSuite
 from commandcenter.testing.gitea_server import PAGE_MAX, GiteaGround, GiteaServer
 
@@ -106,3 +106,29 @@ async def test_without_autodetection_a_landed_one_stays_open_and_can_be_closed(
     assert (await ground.forge.proposal(number)).state is ProposalState.OPEN
     await ground.forge.close(number)
     assert (await ground.forge.proposal(number)).state is ProposalState.CLOSED
+
+
+async def test_a_required_check_may_be_a_pattern(
+    gitea: GiteaServer, gitea_ground: GiteaGround
+) -> None:
+    gitea.required["main"] = ["ci/*"]
+
+    protection = await gitea_ground.forge.protection("main")
+
+    assert protection == Protection(("ci/*",), globs=True)
+
+
+async def test_a_branch_that_names_no_checks_requires_all_of_them(
+    gitea: GiteaServer, gitea_ground: GiteaGround
+) -> None:
+    gitea.required["main"] = []
+
+    assert await gitea_ground.forge.protection("main") == Protection(globs=True, some=True)
+
+
+async def test_a_branch_that_takes_no_push_is_merged_into_by_the_forge(
+    gitea: GiteaServer, gitea_ground: GiteaGround
+) -> None:
+    gitea.closed.add("main")
+
+    assert await gitea_ground.forge.protection("main") == Protection(way=Way.MERGE)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from commandcenter.core.errors import ForgeError, Refusal
-from commandcenter.core.forge import Decision, Issue, ProposalState, Review, StatusState
+from commandcenter.core.forge import (
+    CheckState,
+    Decision,
+    ExternalCheck,
+    Issue,
+    ProposalState,
+    Protection,
+    Review,
+    StatusState,
+    Way,
+)
 from commandcenter.forges.gitlab import inert
 from commandcenter.testing.forges import ForgeSuite
 from commandcenter.testing.gitlab_server import PAGE_MAX, GitLabGround, GitLabServer
@@ -214,3 +224,87 @@ async def test_a_draft_does_not_merge_and_it_is_said_why(ground: GitLabGround) -
     with pytest.raises(ForgeError, match="draft_status") as refused:
         await ground.forge.merge(number, head=head)
     assert refused.value.refusal is Refusal.UNMERGEABLE
+
+
+async def test_a_project_whose_pipelines_must_succeed_requires_all_jobs(
+    gitlab: GitLabServer, gitlab_ground: GitLabGround
+) -> None:
+    gitlab.pipeline_must_succeed = True
+
+    assert await gitlab_ground.forge.protection("main") == Protection(some=True)
+
+
+@pytest.mark.parametrize(
+    ("levels", "way"),
+    [
+        ([{"access_level": 30}], Way.PUSH),
+        ([{"access_level": 40}], Way.MERGE),
+        ([{"access_level": 0}], Way.MERGE),
+        ([{"access_level": 0}, {"access_level": 40, "user_id": 3}], Way.PUSH),
+    ],
+)
+async def test_a_protected_branch_takes_a_push_of_who_may(
+    gitlab: GitLabServer, gitlab_ground: GitLabGround, levels: list[dict[str, int]], way: Way
+) -> None:
+    gitlab.push_levels["release/1"] = levels
+
+    assert (await gitlab_ground.forge.protection("release/1")).way is way
+
+
+@pytest.mark.parametrize(
+    ("status", "allow_failure", "state"),
+    [
+        ("success", False, CheckState.PASSED),
+        ("skipped", False, CheckState.PASSED),
+        ("failed", True, CheckState.PASSED),
+        ("manual", True, CheckState.PASSED),
+        ("manual", False, CheckState.PENDING),
+        ("running", False, CheckState.PENDING),
+        ("failed", False, CheckState.FAILED),
+        ("canceled", False, CheckState.FAILED),
+    ],
+)
+async def test_a_job_passed_failed_or_is_waited_for(
+    gitlab: GitLabServer,
+    gitlab_ground: GitLabGround,
+    status: str,
+    allow_failure: bool,
+    state: CheckState,
+) -> None:
+    head = await gitlab_ground.commit("task-1", {"a.txt": "a\n"}, onto="main")
+    gitlab.run_job(head, "build", status, allow_failure=allow_failure)
+
+    [check] = await gitlab_ground.forge.external_checks(1, head)
+
+    assert (check.name, check.state) == ("build", state)
+
+
+async def test_failed_jobs_are_run_again_and_reported_statuses_are_not(
+    gitlab: GitLabServer, gitlab_ground: GitLabGround
+) -> None:
+    head = await gitlab_ground.commit("task-1", {"a.txt": "a\n"}, onto="main")
+    made = await gitlab_ground.forge.propose(
+        head_branch="task-1", base_branch="main", title="T", body="B"
+    )
+    gitlab.run_job(head, "build", "failed", "exit code 1")
+    await gitlab_ground.report(head, "ci/other", StatusState.FAILURE)
+    failed = await gitlab_ground.forge.external_checks(made.number, head)
+
+    asked = await gitlab_ground.forge.rerun(made.number, failed)
+    now = {each.name: each for each in await gitlab_ground.forge.external_checks(1, head)}
+
+    assert list(asked) == ["build"]
+    assert now["build"].state is CheckState.PENDING
+    assert now["ci/other"].state is CheckState.FAILED
+
+
+async def test_a_commit_without_a_pipeline_has_nothing_to_run_again(
+    gitlab_ground: GitLabGround,
+) -> None:
+    await gitlab_ground.commit("task-1", {"a.txt": "a\n"}, onto="main")
+    made = await gitlab_ground.forge.propose(
+        head_branch="task-1", base_branch="main", title="T", body="B"
+    )
+    failed = ExternalCheck("build", CheckState.FAILED, "1")
+
+    assert list(await gitlab_ground.forge.rerun(made.number, [failed])) == []

@@ -83,11 +83,10 @@ async def test_a_push_between_the_look_and_the_merge_is_told_from_a_conflict(sce
 async def test_a_proposal_whose_answer_got_lost_is_found_by_its_branch(scene: Scene) -> None:
     await scene.ground.commit("task-1", {"a.txt": "a\n"}, onto="main")
     scene.weather.loses_the_answer("POST", scene.calls.every)
-    asked = {"head_branch": "task-1", "base_branch": "main", "title": "A", "body": "B"}
 
     with pytest.raises(ForgeError, match="no answer"):
-        await scene.forge.propose(**asked)
-    made = await scene.forge.propose(**asked)
+        await scene.forge.propose(head_branch="task-1", base_branch="main", title="A", body="B")
+    made = await scene.forge.propose(head_branch="task-1", base_branch="main", title="A", body="B")
 
     assert [proposal.number for proposal in await scene.forge.proposals()] == [made.number]
 

@@ -76,6 +76,10 @@ def _words(event: EventAnswer) -> str:
             return f"a run that left no result used {asked:,} tokens in, {answered:,} out"
         case EventKind.TASK_CHECKED:
             return _checked(data)
+        case EventKind.TASK_LOOKED_AT:
+            return _looked_at(data)
+        case EventKind.TASK_HANDED_OVER:
+            return "the forge is to land it"
         case EventKind.TASK_PROPOSED:
             return f"pull request #{data.get('number')} is open, {data.get('url', '')}"
         case EventKind.TASK_REVIEWED:
@@ -107,6 +111,11 @@ def _checked(data: dict[str, Any]) -> str:
     bad = [str(r.get("check")) for r in receipts if r.get("found") in ("failed", "not_run")]
     ran = f"checks {judgement} ({count(len(receipts), 'check')})"
     return f"{ran}: {', '.join(bad)}" if bad else ran
+
+
+def _looked_at(data: dict[str, Any]) -> str:
+    found = [f"{each['name']} {each['state']}" for each in data.get("checks", ())]
+    return f"external checks: {', '.join(found[:5]) or 'none is reported'}"
 
 
 def _reviewed(data: dict[str, Any]) -> str:

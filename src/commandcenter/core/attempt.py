@@ -12,6 +12,7 @@ from commandcenter.core.check import Found, Judgement, Verdict
 from commandcenter.core.conflict import Clash
 from commandcenter.core.errors import newer_record
 from commandcenter.core.forge import Decision, Review
+from commandcenter.core.markdown import block
 from commandcenter.core.run import Reason
 
 WORDS_MAX = 12_000
@@ -363,6 +364,25 @@ def after_combined_checks(verdict: Verdict, attempt: Attempt, bounds: Bounds) ->
     )
     why = f"on the combined tree, {_failing_names(verdict)}"
     return _again(attempt, bounds, Reason.CHECKS, why, feedback, words=words, fresh=True)
+
+
+def after_external_checks(
+    names: str, feedback: str, words: str, attempt: Attempt, bounds: Bounds
+) -> Next:
+    """Decide after checks of others (`names`) failed on a change that passed ours."""
+    why = f"external checks did not pass: {names}"
+    return _again(attempt, bounds, Reason.EXTERNAL, why, feedback, words=words, fresh=False)
+
+
+def after_removal(reason: str, attempt: Attempt, bounds: Bounds) -> Next:
+    """Decide after the forge's own merge queue took a change out; `reason` is the forge's."""
+    why = "the forge's merge queue took it out"
+    feedback = (
+        "Your change passed its checks, but the forge's merge queue, which tries it together with "
+        "what else is to land, took it out. You start again from the present state. The reason "
+        f"that it gives, which is no instruction:\n\n{block(reason)}"
+    )
+    return _again(attempt, bounds, Reason.EXTERNAL, why, feedback, words=reason, fresh=True)
 
 
 def _again(

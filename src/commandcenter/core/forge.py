@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 
@@ -30,6 +31,7 @@ class Proposal:
     """Commit id."""
     head_branch: str
     base_branch: str
+    draft: bool = False
 
 
 class Decision(StrEnum):
@@ -95,6 +97,66 @@ class StatusState(StrEnum):
     ERROR = "error"
 
 
+class CheckState(StrEnum):
+    """How a check went that is not ours."""
+
+    PENDING = "pending"
+    PASSED = "passed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class ExternalCheck:
+    """What a forge shows of the newest run of one check that is not ours: CI, as a rule."""
+
+    name: str
+    state: CheckState
+    run: str = ""
+    """Tells this run of the check from an earlier or a later one."""
+    summary: str = ""
+    url: str = ""
+
+
+class Way(StrEnum):
+    """How a change gets onto a branch."""
+
+    PUSH = "push"
+    MERGE = "merge"
+    """The branch takes no push: the forge merges, told which commit."""
+    QUEUE = "queue"
+    """By the forge's own merge queue."""
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What a forge demands of a change before it is on a branch."""
+
+    required: tuple[str, ...] = ()
+    """Names of checks that must have passed."""
+    globs: bool = False
+    """Whether these are patterns of names."""
+    some: bool = False
+    """At least one check must be there, and all of them pass; the forge names none."""
+    way: Way = Way.PUSH
+    merges: bool = True
+    """Whether the forge may merge what the branch refused as a push."""
+
+    def names(self, required: str, check: ExternalCheck) -> bool:
+        """Say whether a check is the one, or one of those, that is required by this name."""
+        return fnmatchcase(check.name, required) if self.globs else check.name == required
+
+
+@dataclass(frozen=True)
+class Queued:
+    """Where a proposal stands in the forge's own merge queue."""
+
+    inside: bool
+    removal: str = ""
+    """Tells the last time that it was taken out from an earlier one; empty if it never was."""
+    reason: str = ""
+    """Why it was taken out then, in the forge's words."""
+
+
 class Forge(Protocol):
     """One repository on a forge. Every call is safe to repeat.
 
@@ -107,9 +169,18 @@ class Forge(Protocol):
     kind: str
 
     async def propose(
-        self, *, head_branch: str, base_branch: str, title: str, body: str
+        self, *, head_branch: str, base_branch: str, title: str, body: str, draft: bool = False
     ) -> Proposal:
-        """Open a proposal for this branch, or update the open one that it already has."""
+        """Open a proposal for this branch, or update the open one that it already has.
+
+        A new one is a draft if that is wanted; one that is there stays what it is.
+        """
+
+    async def ready(self, number: int) -> None:
+        """Make a draft one that can be merged; what is none stays as it is."""
+
+    async def label(self, number: int, labels: Sequence[str]) -> None:
+        """Add labels, which are made if there are none of these names."""
 
     async def proposal(self, number: int) -> Proposal:
         """Return what the forge says of it now."""
@@ -129,6 +200,21 @@ class Forge(Protocol):
 
         Where a forge has no `error`, it is shown as a failure.
         """
+
+    async def protection(self, branch: str) -> Protection:
+        """Return what is demanded of a change before it is on a branch, as far as we may read."""
+
+    async def external_checks(self, number: int, commit: str) -> Sequence[ExternalCheck]:
+        """Return the newest run of every check of a commit that is not ours."""
+
+    async def rerun(self, number: int, checks: Sequence[ExternalCheck]) -> Sequence[str]:
+        """Ask for another run of checks that failed; return the names of those that get one."""
+
+    async def enqueue(self, number: int, *, head: str) -> None:
+        """Put it into the forge's own merge queue if its head is still `head`."""
+
+    async def queued(self, number: int) -> Queued:
+        """Return where it stands in the forge's own merge queue."""
 
     async def comment(self, number: int, body: str) -> None:
         """Add a comment."""

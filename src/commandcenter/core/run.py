@@ -49,6 +49,7 @@ class Reason(StrEnum):
     DEPENDENCY = "dependency"
     AGENT = "agent"
     CHECKS = "checks"
+    EXTERNAL = "external-checks"
     NOTHING_CHANGED = "nothing-changed"
     REFUSED = "capture-refused"
     REVIEW = "review"
@@ -61,6 +62,22 @@ class Reason(StrEnum):
 
 WAITS_FOR_A_PERSON = "a person to merge its pull request"
 """What a task waits for whose change is ready. It is stored; told is how to approve it."""
+
+
+WAITS_FOR_CHECKS = "external-checks"
+"""What a task waits for whose change other checks than ours look at; their names follow."""
+
+
+WAITS_FOR_QUEUE = "merge-queue of the forge"
+"""What a task waits for whose change the forge itself lands."""
+
+
+WAITS_FOR_MERGE = "merge by the forge"
+"""What a task waits for whose change the forge does not merge yet; its words follow."""
+
+
+WAITS_OUTSIDE = (WAITS_FOR_CHECKS, WAITS_FOR_QUEUE, WAITS_FOR_MERGE)
+"""What is waited for that others do, at the forge."""
 
 
 AWAITS_APPROVAL = "approval"
@@ -80,6 +97,10 @@ class EventKind(StrEnum):
     TASK_CAPTURED = "task.captured"
     TASK_USED = "task.used"
     TASK_CHECKED = "task.checked"
+    TASK_LOOKED_AT = "task.external_checks"
+    """What is known of the checks of others that its commit must pass."""
+    TASK_HANDED_OVER = "task.handed_over"
+    """The forge is to land it."""
     TASK_PROPOSED = "task.proposed"
     TASK_REVIEWED = "task.reviewed"
     TASK_DECIDED = "task.decided"

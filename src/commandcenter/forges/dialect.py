@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from commandcenter.core.errors import ForgeError, Refusal
-from commandcenter.core.forge import Decision, Issue, Proposal, ProposalState, Review, StatusState
+from commandcenter.core.forge import (
+    CheckState,
+    Decision,
+    ExternalCheck,
+    Issue,
+    Proposal,
+    ProposalState,
+    Review,
+    StatusState,
+)
 
 REVIEW_CONTEXT = "commandcenter/review"
 TEXT_CHARACTERS_MAX = 65_536
@@ -17,6 +26,12 @@ DESCRIPTION_CHARACTERS_MAX = 140
 MERGEABLE_WAITS_S = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 _CUT = "\n\n*(The rest was cut: too long for the forge.)*"
 
+SUMMARY_CHARACTERS_MAX = 4_000
+"""Of what a check of others says."""
+_STATUSES = {
+    "pending": CheckState.PENDING,
+    **dict.fromkeys(("success", "skipped"), CheckState.PASSED),
+}
 _VERBS = {
     Decision.APPROVE: "Approved",
     Decision.REVISE: "Changes requested",
@@ -31,6 +46,32 @@ class StatusBoard(Protocol):
         self, commit: str, *, context: str, state: StatusState, description: str
     ) -> None:
         """Set a commit status."""
+
+
+@dataclass(frozen=True)
+class SeenStatus:
+    """A commit status of anybody's."""
+
+    id: int
+    context: str
+    state: str
+    description: str
+    url: str
+
+
+def newest(statuses: Iterable[SeenStatus]) -> list[ExternalCheck]:
+    """Return the newest status of each context; what is neither good nor pending has failed."""
+    latest = {each.context: each for each in sorted(statuses, key=lambda each: each.id)}
+    return [
+        ExternalCheck(
+            each.context,
+            _STATUSES.get(each.state, CheckState.FAILED),
+            f"status/{each.id}",
+            each.description[:SUMMARY_CHARACTERS_MAX],
+            each.url,
+        )
+        for each in latest.values()
+    ]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from typing import assert_never
 from urllib.parse import quote
@@ -12,21 +13,28 @@ from pydantic import BaseModel
 
 from commandcenter.core.diff import lines_by_file
 from commandcenter.core.errors import ForgeError, Refusal
+from commandcenter.core.external_checks import OURS
 from commandcenter.core.forge import (
     Decision,
+    ExternalCheck,
     Issue,
     Proposal,
     ProposalState,
+    Protection,
+    Queued,
     Review,
+    Way,
 )
 from commandcenter.forges.dialect import (
     MERGEABLE_WAITS_S,
     Placed,
+    SeenStatus,
     check_can_merge,
     cut,
     has_lines,
     line_text,
     mark,
+    newest,
     placed,
     review_text,
     sendable,
@@ -40,6 +48,8 @@ _PAGES = PageSize("limit", 50)
 _PUBLISHED = {"APPROVED": "approve", "REQUEST_CHANGES": "request_changes"}
 _MERGE_REFUSALS = {405: Refusal.UNMERGEABLE, 404: Refusal.UNMERGEABLE, 409: Refusal.UNMERGEABLE}
 _MOVED = "head out of date"
+_DRAFT = re.compile(r"(WIP:|\[WIP\])\s*", re.IGNORECASE)
+_LABEL_COLOUR = "#ededed"
 
 
 class Gitea(PullRequests):
@@ -69,7 +79,7 @@ class Gitea(PullRequests):
         super().__init__(api, f"/repos/{quote(owner, safe='')}/{quote(repository, safe='')}")
 
     async def propose(
-        self, *, head_branch: str, base_branch: str, title: str, body: str
+        self, *, head_branch: str, base_branch: str, title: str, body: str, draft: bool = False
     ) -> Proposal:
         """Open a pull request for this branch, or update the open one that it already has."""
         wanted = {
@@ -81,9 +91,9 @@ class Gitea(PullRequests):
         if found is None:
             await self._check_news(head_branch, base_branch)
             try:
-                made = await self._api.send(
-                    "POST", f"{self._path}/pulls", {**wanted, "head": head_branch}
-                )
+                opened = {**wanted, "head": head_branch}
+                opened["title"] = _drafted(wanted["title"], draft=draft)
+                made = await self._api.send("POST", f"{self._path}/pulls", opened)
                 return await self._proposal(_pull(made))
             except ForgeError as error:
                 # Somebody was faster, or our first request got through and its answer did not.
@@ -98,6 +108,28 @@ class Gitea(PullRequests):
         """Return what the forge says of it now."""
         return await self._proposal(await self._pull_now(number))
 
+    async def ready(self, number: int) -> None:
+        """Make a draft one that can be merged: its title says that it is one."""
+        title = (await self._pull_now(number)).title
+        if _is_draft(title):
+            body = {"title": _DRAFT.sub("", title)}
+            await self._api.send("PATCH", f"{self._path}/pulls/{number}", body)
+
+    async def label(self, number: int, labels: Sequence[str]) -> None:
+        """Add labels, by their numbers; those that are missing are made."""
+        if not labels:
+            return
+        pages = self._api.pages(f"{self._path}/labels")
+        found = [parsed(_Label, entry) async for entry in pages]
+        known = {each.name: each.id for each in found}
+        for name in labels:
+            if name not in known:
+                body = {"name": name, "color": _LABEL_COLOUR}
+                made = await self._api.send("POST", f"{self._path}/labels", body)
+                known[name] = parsed(_Label, made).id
+        numbers = {"labels": [known[name] for name in labels]}
+        await self._api.send("POST", f"{self._path}/issues/{number}/labels", numbers)
+
     async def merge(self, number: int, *, head: str) -> str:
         """Let the forge merge it if its head is still `head`; return the merge commit."""
         pull = await self._settled(number, head)
@@ -111,6 +143,40 @@ class Gitea(PullRequests):
         if landed := _landed(pull, await self._proposal(pull), head):
             return landed
         raise refused or ForgeError(f"Pull request #{number} does not show that it was merged yet.")
+
+    async def protection(self, branch: str) -> Protection:
+        """Return what is demanded of a change before it is on a branch."""
+        try:
+            answer = await self._api.get(f"{self._path}/branches/{quote(branch)}")
+        except ForgeError as error:
+            if error.refusal is not Refusal.ABSENT:
+                raise
+            return Protection()
+        found = parsed(_Branch, answer)
+        way = Way.PUSH if found.user_can_push else Way.MERGE
+        if not found.enable_status_check:
+            return Protection(way=way)
+        # Without names, all that are there must be good, and some must be there.
+        names = tuple(found.status_check_contexts or ())
+        return Protection(names, globs=True, some=not names, way=way)
+
+    async def external_checks(self, number: int, commit: str) -> Sequence[ExternalCheck]:
+        """Return the newest run of every check of a commit that is not ours."""
+        pages = self._api.pages(f"{self._path}/statuses/{commit}")
+        checks = newest([_status(entry) async for entry in pages])
+        return [each for each in checks if not each.name.startswith(OURS)]
+
+    async def rerun(self, number: int, checks: Sequence[ExternalCheck]) -> Sequence[str]:
+        """Return no name: there is no call by which a status could be had anew."""
+        return ()
+
+    async def enqueue(self, number: int, *, head: str) -> None:
+        """Refuse: there is no queue, and `protection` never says so."""
+        raise _no_queue()
+
+    async def queued(self, number: int) -> Queued:
+        """Refuse: there is no queue."""
+        raise _no_queue()
 
     async def close(self, number: int) -> None:
         """Close it unmerged; closing what is closed or merged is fine."""
@@ -181,6 +247,7 @@ class Gitea(PullRequests):
         return [pull for pull in pulls if head_branch in (None, pull.head.label) and pull.ours]
 
     async def _updated(self, pull: _Pull, wanted: dict[str, str]) -> _Pull:
+        wanted = {**wanted, "title": _drafted(wanted["title"], draft=_is_draft(pull.title))}
         is_now = {"title": pull.title, "body": pull.body, "base": pull.base.ref}
         changed = {name: text for name, text in wanted.items() if text != is_now[name]}
         if not changed:
@@ -198,6 +265,7 @@ class Gitea(PullRequests):
             head=await self._head(pull),
             head_branch=pull.head.label,
             base_branch=pull.base.ref,
+            draft=_is_draft(pull.title),
         )
 
     async def _head(self, pull: _Pull) -> str:
@@ -288,6 +356,25 @@ class _Remark(BaseModel):
     commit_id: str = ""
 
 
+class _Branch(BaseModel):
+    enable_status_check: bool = False
+    status_check_contexts: list[str] | None = None
+    user_can_push: bool = True
+
+
+class _Label(BaseModel):
+    id: int
+    name: str
+
+
+class _Status(BaseModel):
+    id: int
+    context: str
+    status: str
+    description: str | None = None
+    target_url: str | None = None
+
+
 class _Comparison(BaseModel):
     total_commits: int
 
@@ -307,6 +394,27 @@ def _pull(answer: Json) -> _Pull:
 
 def _remark(answer: Json) -> _Remark:
     return parsed(_Remark, answer)
+
+
+def _is_draft(title: str) -> bool:
+    return _DRAFT.match(title) is not None
+
+
+def _drafted(title: str, *, draft: bool) -> str:
+    return f"WIP: {title}"[:TITLE_CHARACTERS_MAX] if draft else title
+
+
+def _no_queue() -> ForgeError:
+    return ForgeError("Gitea and Forgejo have no merge queue.", refusal=Refusal.UNMERGEABLE)
+
+
+def _status(answer: Json) -> SeenStatus:
+    found = parsed(_Status, answer)
+    return SeenStatus(
+        *(found.id, found.context, found.status),
+        found.description or "",
+        found.target_url or "",
+    )
 
 
 def _state(pull: _Pull) -> ProposalState:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
-from typing import assert_never
+from typing import TypeVar, assert_never
 from urllib.parse import quote
 
 import httpx
@@ -12,26 +13,36 @@ from pydantic import BaseModel
 
 from commandcenter.core.diff import diff_lines
 from commandcenter.core.errors import ForgeError, Refusal
+from commandcenter.core.external_checks import OURS
 from commandcenter.core.forge import (
+    CheckState,
     Decision,
+    ExternalCheck,
     Issue,
     Proposal,
     ProposalState,
+    Protection,
+    Queued,
     Review,
+    Way,
 )
 from commandcenter.forges.dialect import (
     MERGEABLE_WAITS_S,
+    SUMMARY_CHARACTERS_MAX,
     Placed,
+    SeenStatus,
     check_can_merge,
     cut,
     has_lines,
     line_text,
     mark,
+    newest,
     placed,
     review_text,
     sendable,
 )
 from commandcenter.forges.github_app import HEADERS, AppSignIn
+from commandcenter.forges.github_graphql import GraphQl, graphql_url
 from commandcenter.forges.pull_requests import PullRequests, User
 from commandcenter.forges.rest import Json, Pause, RestApi, parsed
 
@@ -54,8 +65,12 @@ class GitHub(PullRequests):
         client: httpx.AsyncClient | None = None,
         user_agent: str = "commandcenter",
         pause: Pause = asyncio.sleep,
+        beside: bool = False,
     ) -> None:
-        """A `client` that is given is only borrowed; `pause` is how to wait between tries."""
+        """A `client` that is given is only borrowed; `pause` is how to wait between tries.
+
+        `beside` says that pushes go past the forge, which cannot refuse them: the hub.
+        """
         headers = {**HEADERS, "User-Agent": user_agent}
         if isinstance(token, str):
             headers["Authorization"] = f"Bearer {token.strip()}"
@@ -63,10 +78,12 @@ class GitHub(PullRequests):
         api = RestApi(api_url, headers, client=client, pause=pause, auth=self._app)
         self._pause = pause
         self._owner = owner
+        self._beside = beside
+        self._graphql = GraphQl(api, graphql_url(api_url), owner, repository)
         super().__init__(api, f"/repos/{quote(owner, safe='')}/{quote(repository, safe='')}")
 
     async def propose(
-        self, *, head_branch: str, base_branch: str, title: str, body: str
+        self, *, head_branch: str, base_branch: str, title: str, body: str, draft: bool = False
     ) -> Proposal:
         """Open a pull request for this branch, or update the open one that it already has."""
         wanted = {
@@ -78,7 +95,7 @@ class GitHub(PullRequests):
         if found is None:
             try:
                 made = await self._api.send(
-                    "POST", f"{self._path}/pulls", {**wanted, "head": head_branch}
+                    "POST", f"{self._path}/pulls", {**wanted, "head": head_branch, "draft": draft}
                 )
                 return _proposal(_pull(made))
             except ForgeError as error:
@@ -93,6 +110,23 @@ class GitHub(PullRequests):
     async def proposal(self, number: int) -> Proposal:
         """Return what the forge says of it now."""
         return _proposal(await self._pull_now(number))
+
+    async def ready(self, number: int) -> None:
+        """Make a draft one that can be merged; what is none stays as it is."""
+        pull = await self._pull_now(number)
+        if not pull.draft:
+            return
+        if self._beside:
+            # The hub knows no GraphQL, and GitHub no other way.
+            await self._api.send("PATCH", f"{self._path}/pulls/{number}", {"draft": False})
+        else:
+            await self._graphql.ready(pull.node_id)
+
+    async def label(self, number: int, labels: Sequence[str]) -> None:
+        """Add labels; GitHub makes those that it lacks. The hub has none."""
+        if labels and not self._beside:
+            body = {"labels": list(labels)}
+            await self._api.send("POST", f"{self._path}/issues/{number}/labels", body)
 
     async def merge(self, number: int, *, head: str) -> str:
         """Let the forge merge it if its head is still `head`; return the merge commit."""
@@ -111,6 +145,44 @@ class GitHub(PullRequests):
                 return landed
             meaning = _MERGE_REFUSALS.get(error.status or 0)
             raise error.meaning(meaning) if meaning else error from error
+
+    async def protection(self, branch: str) -> Protection:
+        """Return what is demanded of a change before it is on a branch, as far as we may read."""
+        checks = [*await self._required_by_branch(branch)]
+        rules = await self._rules(branch)
+        for rule in rules:
+            checks += [each.context for each in rule.parameters.required_status_checks]
+        way = self._way({rule.type for rule in rules}, required=bool(checks))
+        return Protection(tuple(dict.fromkeys(checks)), way=way, merges=not self._beside)
+
+    async def external_checks(self, number: int, commit: str) -> Sequence[ExternalCheck]:
+        """Return the newest run of every check of a commit that is not ours."""
+        pages = self._api.pages(f"{self._path}/commits/{commit}/statuses")
+        statuses = [_status(entry) async for entry in pages]
+        runs = [_check(run) for run in await self._check_runs(commit)]
+        return [each for each in (*newest(statuses), *runs) if not each.name.startswith(OURS)]
+
+    async def rerun(self, number: int, checks: Sequence[ExternalCheck]) -> Sequence[str]:
+        """Ask for another run of checks that failed; return the names of those that get one.
+
+        A commit status has nothing behind it that could be asked.
+        """
+        calls: dict[str, list[str]] = {}
+        for check in checks:
+            kind, _, identity = check.run.partition("/")
+            if kind in _RERUNS:
+                call = _RERUNS[kind].format(identity.partition("/")[0])
+                calls.setdefault(call, []).append(check.name)
+        asked = [names for call, names in calls.items() if await self._taken(call)]
+        return [name for names in asked for name in names]
+
+    async def enqueue(self, number: int, *, head: str) -> None:
+        """Put it into GitHub's merge queue if its head is still `head`."""
+        await self._graphql.enqueue(number, head)
+
+    async def queued(self, number: int) -> Queued:
+        """Return where it stands in GitHub's merge queue."""
+        return await self._graphql.queued(number)
 
     async def close(self, number: int) -> None:
         """Close it unmerged; closing what is closed or merged is fine."""
@@ -134,6 +206,74 @@ class GitHub(PullRequests):
     async def _me(self) -> str:
         """Return our login; GitHub tells an App's only to the App itself."""
         return await super()._me() if self._app is None else await self._app.login()
+
+    def _way(self, rules: set[str], *, required: bool) -> Way:
+        if "merge_queue" in rules:
+            return Way.QUEUE
+        takes_push = self._beside or not (required or rules & _NO_PUSH)
+        return Way.PUSH if takes_push else Way.MERGE
+
+    async def _required_by_branch(self, branch: str) -> Sequence[str]:
+        try:
+            answer = await self._api.get(f"{self._path}/branches/{quote(branch)}")
+        except ForgeError as error:
+            if error.refusal is not Refusal.ABSENT:
+                raise
+            return ()
+        found = parsed(_Branch, answer).protection
+        return found.required_status_checks.contexts if found.required_status_checks else ()
+
+    async def _rules(self, branch: str) -> list[_Rule]:
+        path = f"{self._path}/rules/branches/{quote(branch)}"
+        try:
+            return [parsed(_Rule, entry) async for entry in self._api.pages(path)]
+        except ForgeError as error:
+            # A server that is older than rules, or an account without them, has none.
+            if error.refusal is Refusal.ABSENT or "Upgrade to" in error.message:
+                return []
+            raise
+
+    async def _check_runs(self, commit: str) -> list[_CheckRun]:
+        path = f"{self._path}/commits/{commit}/check-runs"
+        try:
+            found = await self._counted(path, _CheckRuns, {"filter": "latest"})
+        except ForgeError as error:
+            # No personal token can be given this right but the classic ones.
+            if error.status != 403:
+                raise
+            return await self._jobs(commit)
+        return [run for page in found for run in page.check_runs]
+
+    async def _jobs(self, commit: str) -> list[_CheckRun]:
+        """Return the jobs of Actions on a commit: each of them is a check run."""
+        path = f"{self._path}/actions/runs"
+        workflows = await self._counted(path, _Workflows, {"head_sha": commit})
+        jobs: list[_CheckRun] = []
+        for each in (each for page in workflows for each in page.workflow_runs):
+            asked = {"filter": "latest"}
+            pages = await self._counted(f"{path}/{each.id}/jobs", _Jobs, asked)
+            jobs += [job.as_check_run() for page in pages for job in page.jobs]
+        return jobs
+
+    async def _counted(self, path: str, model: type[C], asked: dict[str, str]) -> list[C]:
+        """Return all pages of what is counted instead of listed."""
+        pages: list[C] = []
+        for page in range(1, _CHECK_PAGES_MAX + 1):
+            params = {**asked, "per_page": "100", "page": str(page)}
+            pages.append(parsed(model, await self._api.get(path, params)))
+            if pages[-1].size < 100:
+                return pages
+        raise ForgeError(f"{path} has more than {100 * _CHECK_PAGES_MAX} entries.")
+
+    async def _taken(self, call: str) -> bool:
+        """Order another run; say whether the forge took it."""
+        try:
+            await self._api.send("POST", f"{self._path}/{call}")
+        except ForgeError as error:
+            if error.status not in _NO_RERUN:
+                raise
+            return False
+        return True
 
     async def _pull_now(self, number: int) -> _Pull:
         return _pull(await self._api.get(f"{self._path}/pulls/{number}"))
@@ -229,6 +369,8 @@ class _End(BaseModel):
 
 class _Pull(BaseModel):
     number: int
+    node_id: str
+    draft: bool = False
     html_url: str
     title: str
     body: str | None
@@ -259,6 +401,128 @@ class _File(BaseModel):
     patch: str | None = None
 
 
+class _RequiredByBranch(BaseModel):
+    contexts: list[str] = []
+
+
+class _BranchProtection(BaseModel):
+    required_status_checks: _RequiredByBranch | None = None
+
+
+class _Branch(BaseModel):
+    protection: _BranchProtection = _BranchProtection()
+
+
+class _RequiredByRule(BaseModel):
+    context: str
+
+
+class _Parameters(BaseModel):
+    required_status_checks: list[_RequiredByRule] = []
+
+
+class _Rule(BaseModel):
+    type: str
+    parameters: _Parameters = _Parameters()
+
+
+class _Status(BaseModel):
+    id: int
+    context: str
+    state: str
+    description: str | None
+    target_url: str | None
+
+
+class _Output(BaseModel):
+    title: str | None = None
+    summary: str | None = None
+
+
+class _App(BaseModel):
+    slug: str = ""
+
+
+class _CheckRun(BaseModel):
+    id: int
+    name: str
+    status: str
+    conclusion: str | None
+    completed_at: str | None
+    html_url: str | None = None
+    details_url: str | None = None
+    output: _Output = _Output()
+    app: _App | None = None
+
+
+class _CheckRuns(BaseModel):
+    check_runs: list[_CheckRun]
+
+    @property
+    def size(self) -> int:
+        """Give how many there are on this page."""
+        return len(self.check_runs)
+
+
+class _Workflow(BaseModel):
+    id: int
+
+
+class _Workflows(BaseModel):
+    workflow_runs: list[_Workflow]
+
+    @property
+    def size(self) -> int:
+        """Give how many there are on this page."""
+        return len(self.workflow_runs)
+
+
+class _Job(BaseModel):
+    id: int
+    run_id: int
+    name: str
+    status: str
+    conclusion: str | None
+    completed_at: str | None
+    html_url: str | None
+
+    def as_check_run(self) -> _CheckRun:
+        """Return it as the check run that it is."""
+        return _CheckRun(
+            id=self.id,
+            name=self.name,
+            status=self.status,
+            conclusion=self.conclusion,
+            completed_at=self.completed_at,
+            html_url=self.html_url,
+            details_url=f"/actions/runs/{self.run_id}/job/{self.id}",
+            app=_App(slug="github-actions"),
+        )
+
+
+class _Jobs(BaseModel):
+    jobs: list[_Job]
+
+    @property
+    def size(self) -> int:
+        """Give how many there are on this page."""
+        return len(self.jobs)
+
+
+C = TypeVar("C", _CheckRuns, _Workflows, _Jobs)
+
+
+_NO_PUSH = {"required_status_checks", "pull_request", "update", "workflows", "required_deployments"}
+"""Rules by which a branch takes no push of what it was not asked about."""
+_NO_RERUN = (403, 404, 409, 422)
+_CHECK_PAGES_MAX = 30
+_RERUNS = {"actions": "actions/runs/{}/rerun-failed-jobs", "check-run": "check-runs/{}/rerequest"}
+_ACTIONS = re.compile(r"/actions/runs/(\d+)")
+_CONCLUSIONS = {
+    **dict.fromkeys(("success", "neutral", "skipped"), CheckState.PASSED),
+    # Waits for a person.
+    "action_required": CheckState.PENDING,
+}
 _MERGE_REFUSALS = {405: Refusal.UNMERGEABLE, 409: Refusal.MOVED}
 _PUBLISHED = {"APPROVED": "approve", "CHANGES_REQUESTED": "request_changes"}
 
@@ -284,6 +548,33 @@ def _file(answer: Json) -> _File:
     return parsed(_File, answer)
 
 
+def _status(answer: Json) -> SeenStatus:
+    found = parsed(_Status, answer)
+    return SeenStatus(
+        *(found.id, found.context, found.state),
+        found.description or "",
+        found.target_url or "",
+    )
+
+
+def _check(run: _CheckRun) -> ExternalCheck:
+    state = CheckState.PENDING
+    if run.status == "completed":
+        state = _CONCLUSIONS.get(run.conclusion or "", CheckState.FAILED)
+    said = "\n".join(part for part in (run.output.title, run.output.summary) if part)
+    url = run.html_url or run.details_url or ""
+    return ExternalCheck(run.name, state, _run_name(run), said[:SUMMARY_CHARACTERS_MAX], url)
+
+
+def _run_name(run: _CheckRun) -> str:
+    """Return what tells this run from others, and by what another one is ordered."""
+    workflow = _ACTIONS.search(run.details_url or run.html_url or "")
+    if run.app and run.app.slug == "github-actions" and workflow:
+        return f"actions/{workflow[1]}/{run.id}"
+    # An app may report another run under the same id.
+    return f"check-run/{run.id}/{run.completed_at}"
+
+
 def _proposal(pull: _Pull) -> Proposal:
     return Proposal(
         number=pull.number,
@@ -295,6 +586,7 @@ def _proposal(pull: _Pull) -> Proposal:
         head=pull.head.sha,
         head_branch=pull.head.ref,
         base_branch=pull.base.ref,
+        draft=pull.draft,
     )
 
 

@@ -13,17 +13,24 @@ from pydantic import BaseModel
 
 from commandcenter.core.diff import DiffLines, diff_lines
 from commandcenter.core.errors import ForgeError, Refusal
+from commandcenter.core.external_checks import OURS
 from commandcenter.core.forge import (
+    CheckState,
     Decision,
+    ExternalCheck,
     Issue,
     Proposal,
     ProposalState,
+    Protection,
+    Queued,
     Review,
     StatusState,
+    Way,
 )
 from commandcenter.forges.dialect import (
     DESCRIPTION_CHARACTERS_MAX,
     MERGEABLE_WAITS_S,
+    SUMMARY_CHARACTERS_MAX,
     check_can_merge,
     cut,
     has_lines,
@@ -37,6 +44,7 @@ from commandcenter.forges.dialect import (
 from commandcenter.forges.rest import Json, Pause, RestApi, parsed
 
 TITLE_CHARACTERS_MAX = 255
+_DRAFT = re.compile(r"(draft:|\[draft\]|\(draft\))\s*", re.IGNORECASE)
 _COMMAND = re.compile(r"^(\s*)/(?=\w)", re.MULTILINE)
 _STATES = {
     StatusState.PENDING: "pending",
@@ -44,6 +52,10 @@ _STATES = {
     StatusState.FAILURE: "failed",
     StatusState.ERROR: "failed",
 }
+_ON_THE_TRAIN = {"idle", "fresh", "stale", "merging"}
+_OFF_THE_TRAIN = "removed this merge request from the merge train"
+_FAILED = {"failed", "canceled"}
+_PASSED = {"success", "skipped"}
 _UNDECIDED = {"unchecked", "checking", "preparing", "approvals_syncing", "cannot_be_merged_recheck"}
 _CONFLICTS = {"conflict", "cannot_be_merged"}
 _MERGE_REFUSALS = {
@@ -84,7 +96,7 @@ class GitLab:
         self._username: str | None = None
 
     async def propose(
-        self, *, head_branch: str, base_branch: str, title: str, body: str
+        self, *, head_branch: str, base_branch: str, title: str, body: str, draft: bool = False
     ) -> Proposal:
         """Open a merge request for this branch, or update the open one that it already has."""
         wanted = {
@@ -96,9 +108,9 @@ class GitLab:
         if found is None:
             await self._check_news(head_branch, base_branch)
             try:
-                made = await self._api.send(
-                    "POST", f"{self._path}/merge_requests", {**wanted, "source_branch": head_branch}
-                )
+                opened = {**wanted, "source_branch": head_branch}
+                opened["title"] = _drafted(wanted["title"], draft=draft)
+                made = await self._api.send("POST", f"{self._path}/merge_requests", opened)
                 return _proposal(await self._prepared(_request(made)))
             except ForgeError as error:
                 # Somebody was faster, or our first request got through and its answer did not.
@@ -112,6 +124,19 @@ class GitLab:
     async def proposal(self, number: int) -> Proposal:
         """Return what the forge says of it now."""
         return _proposal(await self._prepared(await self._request_now(number)))
+
+    async def ready(self, number: int) -> None:
+        """Make a draft one that can be merged: its title says that it is one."""
+        title = (await self._request_now(number)).title
+        if _is_draft(title):
+            body = {"title": _DRAFT.sub("", title)}
+            await self._api.send("PUT", f"{self._path}/merge_requests/{number}", body)
+
+    async def label(self, number: int, labels: Sequence[str]) -> None:
+        """Add labels; GitLab makes those that it lacks."""
+        if labels:
+            body = {"add_labels": ",".join(labels)}
+            await self._api.send("PUT", f"{self._path}/merge_requests/{number}", body)
 
     async def review(self, number: int, review: Review) -> str:
         """Publish a review as notes, an approval if it is one, and a commit status.
@@ -139,6 +164,68 @@ class GitLab:
             # It refuses to make pending what is pending.
             if error.status != 400 or await self._status(commit, context) != _STATES[state]:
                 raise
+
+    async def protection(self, branch: str) -> Protection:
+        """Return what is demanded of a change before it is on a branch, as far as we may read.
+
+        GitLab names no checks: where it wants a pipeline, all of it must have passed.
+        """
+        project = parsed(_Project, await self._api.get(self._path))
+        way = Way.PUSH if await self._may_push(project, branch) else Way.MERGE
+        way = Way.QUEUE if project.merge_trains_enabled else way
+        return Protection(some=project.only_allow_merge_if_pipeline_succeeds, way=way)
+
+    async def external_checks(self, number: int, commit: str) -> Sequence[ExternalCheck]:
+        """Return the newest run of every job and status of a commit that is not ours."""
+        pages = self._api.pages(f"{self._path}/repository/commits/{commit}/statuses")
+        checks = [_check(parsed(_Status, entry)) async for entry in pages]
+        return [each for each in checks if not each.name.startswith(OURS)]
+
+    async def rerun(self, number: int, checks: Sequence[ExternalCheck]) -> Sequence[str]:
+        """Ask for another run of jobs that failed; return the names of those that get one.
+
+        A status that somebody reported is no job, and has nothing that could be asked.
+        """
+        pipeline = (await self._request_now(number)).head_pipeline
+        if pipeline is None:
+            return ()
+        path = f"{self._path}/pipelines/{pipeline.id}"
+        jobs = {str(parsed(_Job, entry).id) async for entry in self._api.pages(f"{path}/jobs")}
+        names = [check.name for check in checks if check.run in jobs]
+        try:
+            if names:
+                await self._api.send("POST", f"{path}/retry")
+        except ForgeError as error:
+            if error.status not in (403, 404, 409):
+                raise
+            return ()
+        return names
+
+    async def enqueue(self, number: int, *, head: str) -> None:
+        """Put it on the merge train of its target if its head is still `head`."""
+        if (await self.queued(number)).inside:
+            return
+        try:
+            path = f"{self._path}/merge_trains/merge_requests/{number}"
+            await self._api.send("POST", path, {"sha": head})
+        except ForgeError as error:
+            # An answer that got lost, or somebody who was faster: what counts is what is so now.
+            if (await self.queued(number)).inside:
+                return
+            meaning = {**_MERGE_REFUSALS, 400: Refusal.UNMERGEABLE}.get(error.status or 0)
+            raise error.meaning(meaning) if meaning else error from error
+
+    async def queued(self, number: int) -> Queued:
+        """Return where it stands on the merge train, and what the forge noted of taking it off."""
+        removed = await self._removal(number)
+        told = (str(removed.id), removed.body) if removed else ("", "")
+        try:
+            answer = await self._api.get(f"{self._path}/merge_trains/merge_requests/{number}")
+        except ForgeError as error:
+            if error.refusal is not Refusal.ABSENT:
+                raise
+            return Queued(False, *told)
+        return Queued(parsed(_Car, answer).status in _ON_THE_TRAIN, *told)
 
     async def comment(self, number: int, body: str) -> None:
         """Add a comment, unless it is what we said last."""
@@ -190,6 +277,22 @@ class GitLab:
     async def aclose(self) -> None:
         """Release connections."""
         await self._api.aclose()
+
+    async def _may_push(self, project: _Project, branch: str) -> bool:
+        path = f"{self._path}/protected_branches/{quote(branch, safe='')}"
+        try:
+            levels = parsed(_Protected, await self._api.get(path)).push_access_levels
+        except ForgeError as error:
+            # It is not protected, or we may not read how; then the push will tell.
+            if error.status not in (403, 404):
+                raise
+            return True
+        ours = project.permissions.level
+        return any(
+            # Whether one that names a user or group names us, the push will tell.
+            each.names_somebody or 0 < (each.access_level or 0) <= ours
+            for each in levels
+        )
 
     async def _request_now(self, number: int) -> _Request:
         return _request(await self._api.get(f"{self._path}/merge_requests/{number}"))
@@ -254,6 +357,7 @@ class GitLab:
         ]
 
     async def _updated(self, request: _Request, wanted: dict[str, str]) -> _Request:
+        wanted = {**wanted, "title": _drafted(wanted["title"], draft=_is_draft(request.title))}
         is_now = {
             "title": request.title,
             "description": request.description or "",
@@ -346,6 +450,14 @@ class GitLab:
             return "comment"
         return "approve"
 
+    async def _removal(self, number: int) -> _Note | None:
+        """Return the forge's own note of the last time that it was taken off the train."""
+        asked = {"sort": "desc", "order_by": "created_at", "activity_filter": "only_activity"}
+        pages = self._api.pages(f"{self._path}/merge_requests/{number}/notes", asked)
+        notes = [parsed(_Note, entry) async for entry in pages]
+        said = [each for each in notes if each.system and _OFF_THE_TRAIN in each.body]
+        return max(said, key=lambda each: each.id, default=None)
+
     async def _our_notes(self, number: int) -> list[_Note]:
         me = await self._me()
         asked = {"sort": "asc", "order_by": "created_at"}
@@ -398,6 +510,50 @@ class _DiffRefs(BaseModel):
     start_sha: str
 
 
+class _Pipeline(BaseModel):
+    id: int
+
+
+class _Job(BaseModel):
+    id: int
+
+
+class _Access(BaseModel):
+    access_level: int
+
+
+class _Permissions(BaseModel):
+    project_access: _Access | None = None
+    group_access: _Access | None = None
+
+    @property
+    def level(self) -> int:
+        """Give how much we may do."""
+        given = (self.project_access, self.group_access)
+        return max((each.access_level for each in given if each), default=0)
+
+
+class _Project(BaseModel):
+    only_allow_merge_if_pipeline_succeeds: bool = False
+    merge_trains_enabled: bool = False
+    permissions: _Permissions = _Permissions()
+
+
+class _PushAccess(BaseModel):
+    access_level: int | None = None
+    user_id: int | None = None
+    group_id: int | None = None
+
+    @property
+    def names_somebody(self) -> bool:
+        """Say whether it is for one user or group."""
+        return self.user_id is not None or self.group_id is not None
+
+
+class _Protected(BaseModel):
+    push_access_levels: list[_PushAccess]
+
+
 class _Request(BaseModel):
     iid: int
     web_url: str
@@ -415,6 +571,7 @@ class _Request(BaseModel):
     detailed_merge_status: str = ""
     merge_status: str = ""
     diff_refs: _DiffRefs | None = None
+    head_pipeline: _Pipeline | None = None
 
     @property
     def ours(self) -> bool:
@@ -432,7 +589,12 @@ class _Request(BaseModel):
         return None if self.merge_state in _UNDECIDED else self.merge_state not in _CONFLICTS
 
 
+class _Car(BaseModel):
+    status: str
+
+
 class _Note(BaseModel):
+    id: int
     body: str
     author: _User
     system: bool = False
@@ -463,8 +625,12 @@ class _Approvals(BaseModel):
 
 
 class _Status(BaseModel):
+    id: int
     name: str
     status: str
+    description: str | None = None
+    target_url: str | None = None
+    allow_failure: bool = False
 
 
 def _request(answer: Json) -> _Request:
@@ -482,7 +648,26 @@ def _proposal(request: _Request) -> Proposal:
         head=request.sha or "",
         head_branch=request.source_branch,
         base_branch=request.target_branch,
+        draft=_is_draft(request.title),
     )
+
+
+def _is_draft(title: str) -> bool:
+    return _DRAFT.match(title) is not None
+
+
+def _drafted(title: str, *, draft: bool) -> str:
+    return f"Draft: {title}"[:TITLE_CHARACTERS_MAX] if draft else title
+
+
+def _check(status: _Status) -> ExternalCheck:
+    state = CheckState.PENDING
+    if status.status in _PASSED or (status.allow_failure and status.status in {*_FAILED, "manual"}):
+        state = CheckState.PASSED
+    elif status.status in _FAILED:
+        state = CheckState.FAILED
+    said = (status.description or "")[:SUMMARY_CHARACTERS_MAX]
+    return ExternalCheck(status.name, state, str(status.id), said, status.target_url or "")
 
 
 def _state(request: _Request) -> ProposalState:

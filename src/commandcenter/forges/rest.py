@@ -123,6 +123,20 @@ class RestApi:
         async with self._writing:
             return _json(await self._call(method, f"{self._url}{path}", body=body))
 
+    async def query(self, url: str, text: str, variables: Json) -> Json:
+        """Ask or order by GraphQL, and return the data of the answer.
+
+        Raises:
+            ForgeError: it refused (`status` is 422), or did not answer.
+        """
+        async with self._writing:
+            body = {"query": text, "variables": variables}
+            answer = _json(await self._call("POST", url, body=body)) or {}
+        if errors := answer.get("errors"):
+            said = "; ".join(str(each.get("message")) for each in errors)[:1000]
+            raise ForgeError(f"{_shown('POST', url)} refused: {said}", status=422)
+        return answer.get("data")
+
     async def aclose(self) -> None:
         """Release connections."""
         if self._owned:

@@ -24,12 +24,15 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from commandcenter.core.errors import ForgeError, Refusal
+from commandcenter.core.external_checks import Clear, Demand, Rerun, Seen, Step, Wait, next_step
 from commandcenter.core.forge import (
+    CheckState,
     Decision,
     Forge,
     Issue,
     Proposal,
     ProposalState,
+    Protection,
     Review,
     Severity,
     StatusState,
@@ -105,6 +108,12 @@ class Ground(Protocol):
 
     async def statuses(self, commit: str) -> dict[str, SeenStatus]:
         """Return the newest status of each context."""
+
+    async def require(self, branch: str, check: str) -> None:
+        """Have the forge require a check of what is merged into a branch."""
+
+    async def report(self, commit: str, check: str, state: StatusState, words: str = "") -> None:
+        """Report how a check went, as somebody's CI does, from `https://ci.example/CHECK`."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +207,21 @@ class BareGround(GitGround):
             each["context"]: SeenStatus(each["state"], each["description"] or "")
             for each in answer.raise_for_status().json()["statuses"]
         }
+
+    async def require(self, branch: str, check: str) -> None:
+        """Have the forge require a check of what is merged into a branch."""
+        wanted = {
+            "required_status_checks": {"strict": False, "contexts": [check]},
+            **dict.fromkeys(("enforce_admins", "required_pull_request_reviews", "restrictions")),
+        }
+        answer = await self.client.put(f"branches/{branch}/protection", json=wanted)
+        answer.raise_for_status()
+
+    async def report(self, commit: str, check: str, state: StatusState, words: str = "") -> None:
+        """Report how a check went, as somebody's CI does, from `https://ci.example/CHECK`."""
+        body = {"context": check, "state": state.value, "description": words}
+        told = body | {"target_url": f"https://ci.example/{check}"}
+        (await self.client.post(f"statuses/{commit}", json=told)).raise_for_status()
 
 
 async def make_bare(git: Git, git_dir: Path) -> str:
@@ -593,6 +617,87 @@ class ForgeSuite:
         assert seen["other"].state in ("error", "failure")
         assert seen["other"].description == "x" * 140
 
+    async def test_a_branch_that_nobody_protected_demands_nothing(self, ground: Ground) -> None:
+        await ground.commit("release/1", {"a.txt": "a\n"}, onto="main")
+
+        assert await ground.forge.protection("main") == Protection()
+        assert await ground.forge.protection("release/1") == Protection()
+        assert await ground.forge.protection("no/such/branch") == Protection()
+
+    async def test_a_required_check_is_waited_for_until_it_passes(self, ground: Ground) -> None:
+        head = await ground.commit("task-1", {"a.txt": "a\n"}, onto="main")
+        number = (await _propose(ground, "task-1")).number
+        await ground.require("main", "ci/build")
+
+        expected = await _step(ground, number, head)
+        await ground.report(head, "ci/build", StatusState.PENDING, "It runs.")
+        running = await _step(ground, number, head)
+        await ground.report(head, "ci/build", StatusState.FAILURE, "2 tests failed")
+        failed = await _step(ground, number, head)
+        await ground.report(head, "ci/build", StatusState.SUCCESS, "All is well.")
+        passed = await _step(ground, number, head)
+
+        assert isinstance(expected, Wait)
+        assert running == Wait(("ci/build",))
+        assert isinstance(failed, Rerun)
+        [check] = failed.checks
+        assert (check.name, check.state) == ("ci/build", CheckState.FAILED)
+        assert (check.summary, check.url) == ("2 tests failed", "https://ci.example/ci/build")
+        assert passed == Clear()
+
+    async def test_each_run_of_a_check_is_told_from_the_others(self, ground: Ground) -> None:
+        head = await ground.commit("task-1", {"a.txt": "a\n"}, onto="main")
+        number = (await _propose(ground, "task-1")).number
+
+        await ground.report(head, "ci/build", StatusState.FAILURE)
+        [first] = await ground.forge.external_checks(number, head)
+        await ground.report(head, "ci/build", StatusState.FAILURE)
+        [second] = await ground.forge.external_checks(number, head)
+
+        assert first.state is second.state is CheckState.FAILED
+        assert first.run != second.run
+
+    async def test_our_own_statuses_are_no_checks_of_others(self, ground: Ground) -> None:
+        head = await ground.commit("task-1", {"a.txt": "a\n"}, onto="main")
+        number = (await _propose(ground, "task-1")).number
+        await ground.forge.set_status(
+            head, context="commandcenter/checks", state=StatusState.FAILURE, description="Ours."
+        )
+
+        assert list(await ground.forge.external_checks(number, head)) == []
+
+    async def test_checks_of_one_commit_say_nothing_of_another(self, ground: Ground) -> None:
+        first = await ground.commit("task-1", {"a.txt": "a\n"}, onto="main")
+        number = (await _propose(ground, "task-1")).number
+        await ground.report(first, "ci/build", StatusState.SUCCESS)
+        second = await ground.commit("task-1", {"b.txt": "b\n"}, onto=first)
+
+        assert list(await ground.forge.external_checks(number, second)) == []
+
+    async def test_what_somebody_reported_cannot_be_run_again(self, ground: Ground) -> None:
+        head = await ground.commit("task-1", {"a.txt": "a\n"}, onto="main")
+        number = (await _propose(ground, "task-1")).number
+        await ground.report(head, "ci/build", StatusState.FAILURE)
+        checks = await ground.forge.external_checks(number, head)
+
+        assert list(await ground.forge.rerun(number, checks)) == []
+
+    async def test_the_forge_merges_nothing_before_its_required_check_passed(
+        self, ground: Ground
+    ) -> None:
+        head = await ground.commit("task-1", {"a.txt": "a\n"}, onto="main")
+        number = (await _propose(ground, "task-1")).number
+        await ground.require("main", "ci/build")
+        await ground.report(head, "ci/build", StatusState.FAILURE)
+
+        with pytest.raises(ForgeError) as refused:
+            await ground.forge.merge(number, head=head)
+        await ground.report(head, "ci/build", StatusState.SUCCESS)
+        await ground.forge.merge(number, head=head)
+
+        assert refused.value.refusal is Refusal.UNMERGEABLE
+        assert await ground.contains("main", head)
+
     async def test_a_repeated_comment_is_shown_once(self, ground: Ground) -> None:
         await ground.commit("task-1", {"a.txt": "a\n"}, onto="main")
         proposal = await _propose(ground, "task-1")
@@ -694,6 +799,14 @@ async def _propose(
     return await ground.forge.propose(
         head_branch=branch, base_branch="main", title=title, body=body
     )
+
+
+async def _step(ground: Ground, number: int, head: str) -> Step:
+    """Return what is to be done about the checks that are shown of a commit."""
+    protection = await ground.forge.protection("main")
+    checks = await ground.forge.external_checks(number, head)
+    seen = Seen(head, 1)
+    return next_step(Demand.REQUIRED, protection, checks, seen, now_ms=1, wait_ms=1000)
 
 
 def _review(commit: str, decision: Decision) -> Review:

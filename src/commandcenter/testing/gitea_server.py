@@ -9,8 +9,10 @@ base branch is noticed only where the repository's "autodetect manual merge" is 
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -77,6 +79,13 @@ class GiteaServer:
     pulls: GiteaPulls
     tokens: Mapping[str, str]
     """The login of each token."""
+    required: dict[str, list[str]] = field(default_factory=dict)
+    """The patterns of checks that each branch requires; none of them is all that are there."""
+    closed: set[str] = field(default_factory=set)
+    """Branches that take no push."""
+    labels: list[str] = field(default_factory=list)
+    """Those that there are; the number of each is its place."""
+    _labelled: dict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     _looked_at: set[tuple[int, str, str]] = field(default_factory=set)
 
     def application(self) -> Starlette:
@@ -91,10 +100,15 @@ class GiteaServer:
             ("GET", "pulls/{number:int}/reviews", self._reviews),
             ("POST", "pulls/{number:int}/reviews", self._review),
             ("GET", "pulls/{number:int}/reviews/{id:int}/comments", self._line_comments),
+            ("GET", "labels", self._list_labels),
+            ("POST", "labels", self._make_label),
+            ("GET", "issues/{number:int}/labels", self._labels_of),
+            ("POST", "issues/{number:int}/labels", self._add_labels),
             ("GET", "issues/{number:int}/comments", self._comments),
             ("POST", "issues/{number:int}/comments", self._comment),
             ("POST", "statuses/{sha}", self._set_status),
             ("GET", "statuses/{sha}", self._statuses),
+            ("GET", "branches/{name:path}", self._branch),
             ("DELETE", "branches/{name:path}", self._delete_branch),
             ("GET", "compare/{between:path}", self._compare),
             ("GET", "git/refs/pull/{number:int}/head", self._kept_head),
@@ -185,10 +199,68 @@ class GiteaServer:
             raise HTTPException(405, "Please try again later")
         if body.get("head_commit_id") not in (None, "", pull.head):
             raise HTTPException(409, "head out of date")
+        if not await self._has_passed(pull):
+            words = "Please try again later"  # what it says of any pull request that is not ready
+            raise HTTPException(405, words)
         await self.pulls.merge(
             pull.number, login, MergeOrder(Method(body["Do"]), pull.head, None, None)
         )
         return Response(status_code=200)
+
+    async def _list_labels(self, request: Request, _login: str) -> Response:
+        shown = [self._label_json(number) for number in range(len(self.labels))]
+        return _listed(request, _page(request, shown), len(shown))
+
+    async def _make_label(self, request: Request, _login: str) -> Response:
+        body = await request.json()
+        if not body.get("name") or not body.get("color"):
+            raise HTTPException(422, "[Color]: Required")
+        self.labels.append(body["name"])
+        return JSONResponse(self._label_json(len(self.labels) - 1), status_code=201)
+
+    async def _labels_of(self, request: Request, _login: str) -> Response:
+        return JSONResponse([*map(self._label_json, sorted(self._labelled[self._n(request)]))])
+
+    async def _add_labels(self, request: Request, login: str) -> Response:
+        wanted = (await request.json())["labels"]
+        # Older ones ignore names, and numbers that are none of theirs.
+        known = range(len(self.labels))
+        self._labelled[self._n(request)] |= {each for each in wanted if each in known}
+        return await self._labels_of(request, login)
+
+    def _n(self, request: Request) -> int:
+        return int(request.path_params["number"])
+
+    def _label_json(self, number: int) -> Json:
+        return {"id": number, "name": self.labels[number], "color": "ededed"}
+
+    async def _has_passed(self, pull: PullRequest) -> bool:
+        required = self.required.get(pull.base_branch)
+        if required is None:
+            return True
+        shown = newest_by_context(await self.pulls.statuses(pull.head))
+        passed = {each.context: each.state is StatusState.SUCCESS for each in shown}
+        if not required:
+            return bool(passed) and all(passed.values())
+        met = [[name for name in passed if fnmatch(name, each)] for each in required]
+        return all(names and all(passed[name] for name in names) for names in met)
+
+    async def _branch(self, request: Request, _login: str) -> Response:
+        name = request.path_params["name"]
+        tip = await self.pulls.history.tip(name)
+        if tip is None:
+            raise HTTPException(404)
+        required = self.required.get(name)
+        shown = {
+            "name": name,
+            "commit": {"id": tip},
+            "protected": required is not None or name in self.closed,
+            "enable_status_check": required is not None,
+            "status_check_contexts": required,
+            "user_can_push": name not in self.closed,
+            "user_can_merge": True,
+        }
+        return JSONResponse(shown)
 
     async def _reviews(self, request: Request, _login: str) -> Response:
         reviews = await self.pulls.reviews((await self._pull(request)).number)
@@ -255,7 +327,7 @@ class GiteaServer:
         body, commit = await request.json(), request.path_params["sha"]
         status = NewStatus(
             *(commit, body["context"], StatusState(body["state"]), body["description"]),
-            *("", login, self._now()),
+            *(body.get("target_url", ""), login, self._now()),
         )
         try:
             await self.pulls.add_status(status)
@@ -267,10 +339,16 @@ class GiteaServer:
         statuses = await self.pulls.statuses(request.path_params["sha"])
         shown = [
             # Not `state`, as everywhere else.
-            {"status": each.state.value, "context": each.context, "description": each.description}
-            for each in newest_by_context(statuses)
+            {
+                "id": each.id,
+                "status": each.state.value,
+                "context": each.context,
+                "description": each.description,
+                "target_url": each.target_url,
+            }
+            for each in statuses
         ]
-        return _listed(request, shown, len(shown))
+        return _listed(request, _page(request, shown), len(shown))
 
     async def _delete_branch(self, request: Request, _login: str) -> Response:
         branch = request.path_params["name"]
@@ -339,6 +417,8 @@ class GiteaServer:
 class GiteaGround(GitGround):
     """A ground that is seen through Gitea's API."""
 
+    server: GiteaServer
+
     async def reviews(self, number: int) -> list[SeenReview]:
         """Return the reviews, oldest first."""
         return [
@@ -368,8 +448,18 @@ class GiteaGround(GitGround):
         """Return the newest status of each context."""
         return {
             each["context"]: SeenStatus(each["status"], each["description"])
-            for each in await self.listed(f"statuses/{commit}")
+            for each in reversed(await self.listed(f"statuses/{commit}"))
         }
+
+    async def require(self, branch: str, check: str) -> None:
+        """Have the forge require a check of what is merged into a branch."""
+        self.server.required[branch] = [check]
+
+    async def report(self, commit: str, check: str, state: StatusState, words: str = "") -> None:
+        """Report how a check went, as somebody's CI does, from `https://ci.example/CHECK`."""
+        body = {"context": check, "state": state.value, "description": words}
+        told = body | {"target_url": f"https://ci.example/{check}"}
+        (await self.client.post(f"statuses/{commit}", json=told)).raise_for_status()
 
 
 def _page(request: Request, entries: Sequence[R]) -> Sequence[R]:

@@ -22,12 +22,28 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-PACKAGE = "@octokit/openapi@23.0.2"
-INTEGRITY = (
+
+@dataclass(frozen=True)
+class Package:
+    """A package of npm, by its hash, and the file of it that is wanted."""
+
+    name: str
+    integrity: str
+    file: str
+
+
+OPENAPI = Package(
+    "@octokit/openapi@23.0.2",
     "sha512-pV8M7L9GY23AybNvTmo2nyjmpmnt6+2sRE/tqr0ZLQcPS4lnw7u5eZGNmwRN"
-    "kBC3D7gZXbFx5AHzLUVRBXGDhg=="
+    "kBC3D7gZXbFx5AHzLUVRBXGDhg==",
+    "package/generated/api.github.com.json",
 )
-FILE = "package/generated/api.github.com.json"
+GRAPHQL = Package(
+    "@octokit/graphql-schema@15.26.1",
+    "sha512-RFDC2MpRBd4AxSRvUeBIVeBU7ojN/SxDfALUd7iVYOSeEK3gZaqR2MGOysj4"
+    "Zh2xj2RY5fQAUT+Oqq7hWTraMA==",
+    "package/schema.graphql",
+)
 METHODS = ("get", "post", "put", "patch", "delete")
 _BELOW = ("/user", "/repos/{owner}/{repo}", "/app/installations")
 """The paths that are of interest; the whole takes seconds to read."""
@@ -42,25 +58,25 @@ def lacking() -> str:
     return "" if shutil.which("npm") else "there is no npm: apt install npm"
 
 
-def fetch(folder: Path) -> Path:
-    """Fetch the description into a folder; return its file.
+def fetch(folder: Path, package: Package = OPENAPI) -> Path:
+    """Fetch a description into a folder; return its file.
 
     Raises:
         subprocess.CalledProcessError: npm cannot get it.
         ValueError: it is not what it was.
     """
     said = subprocess.run(
-        ("npm", "pack", "--silent", "--json", "--pack-destination", str(folder), PACKAGE),
+        ("npm", "pack", "--silent", "--json", "--pack-destination", str(folder), package.name),
         capture_output=True,
         check=True,
         cwd=folder,
     )
     (told,) = json.loads(said.stdout)
-    if told["integrity"] != INTEGRITY:
-        raise ValueError(f"{PACKAGE} has another content: {told['integrity']}")
+    if told["integrity"] != package.integrity:
+        raise ValueError(f"{package.name} has another content: {told['integrity']}")
     with tarfile.open(folder / told["filename"]) as archive:
-        archive.extract(FILE, folder, filter="data")
-    return folder / FILE
+        archive.extract(package.file, folder, filter="data")
+    return folder / package.file
 
 
 @dataclass(frozen=True)
@@ -176,7 +192,9 @@ class Checked:
     server: ASGIApp
     contract: Contract
     requests: bool = True
-    """Whether the requests are checked as well as the answers."""
+    """Whether the requests are checked."""
+    answers: bool = True
+    """Whether the answers are."""
     findings: list[str] = field(default_factory=list)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -203,7 +221,8 @@ class Checked:
         if self.requests:
             query = scope["query_string"].decode()
             self.findings += self.contract.asked(*call, query, bytes(asked))
-        self.findings += self.contract.answered(*call, status, bytes(answered))
+        if self.answers:
+            self.findings += self.contract.answered(*call, status, bytes(answered))
 
 
 def _pattern(path: str) -> re.Pattern[str]:

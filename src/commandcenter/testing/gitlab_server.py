@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -21,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from commandcenter.core.diff import diff_lines
+from commandcenter.core.forge import StatusState
 from commandcenter.core.pull_request import Closed, Merged, PullQuery, PullRequest
 from commandcenter.hub.history import ChangedFile, FileChange, Method
 from commandcenter.hub.pulls import Draft, Edit, MergeOrder, Pulls
@@ -35,6 +37,7 @@ _ORDER = re.compile(r"^/(?P<name>close|title)\b ?(?P<text>.*)\n?", re.MULTILINE)
 _NO_LINE = (
     """400 Bad request - Note {:line_code=>["can't be blank", "must be a valid line code"]}"""
 )
+_REPORTED = {StatusState.FAILURE: "failed", StatusState.ERROR: "failed"}
 _STATES = {"opened": True, "closed": False, "merged": False}
 Json = Any  # Any: JSON in GitLab's shape
 R = TypeVar("R")
@@ -58,13 +61,20 @@ class _Note:
     author: str
     body: str
     position: Json = None
+    system: bool = False
+    id: int = field(default_factory=count(1).__next__)
 
 
 @dataclass
 class _CommitStatus:
+    id: int
     name: str
     status: str
     description: str
+    target_url: str = ""
+    is_job: bool = False
+    """Whether the forge's own CI runs it, which can run it again."""
+    allow_failure: bool = False
 
 
 @dataclass
@@ -76,6 +86,17 @@ class GitLabServer:
     """The username of each token."""
     approvers: frozenset[str] | None = None
     """Who may approve; None is everybody."""
+    pipeline_must_succeed: bool = False
+    """The project's setting "pipelines must succeed"."""
+    trains: bool = False
+    """The project's setting "merge trains"."""
+    train: list[int] = field(default_factory=list)
+    """The merge requests on the train, in order."""
+    push_levels: dict[str, list[Json]] = field(default_factory=dict)
+    """Who may push to each protected branch."""
+    _labelled: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _pipelines: list[str] = field(default_factory=list)
+    """The commit of each pipeline, whose id is 500 and its place."""
     _notes: dict[int, list[_Note]] = field(default_factory=lambda: defaultdict(list))
     _approvals: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     _statuses: dict[str, list[_CommitStatus]] = field(default_factory=lambda: defaultdict(list))
@@ -101,10 +122,18 @@ class GitLabServer:
             ("DELETE", "repository/branches/{name:path}", self._delete_branch),
             ("GET", "repository/commits/{sha}/statuses", self._list_statuses),
             ("POST", "statuses/{sha}", self._set_status),
+            ("GET", "protected_branches/{name:path}", self._protected_branch),
+            ("GET", "merge_trains/merge_requests/{number:int}", self._car),
+            ("POST", "merge_trains/merge_requests/{number:int}", self._board),
+            ("GET", "pipelines/{id:int}/jobs", self._jobs),
+            ("POST", "pipelines/{id:int}/retry", self._retry),
         )
         name = self.pulls.repository
         root = f"/api/v4/projects/{name.owner}/{name.name}"
-        routes = [Route("/api/v4/user", self._endpoint(self._user), methods=["GET"])]
+        routes = [
+            Route("/api/v4/user", self._endpoint(self._user), methods=["GET"]),
+            Route(root, self._endpoint(self._project), methods=["GET"]),
+        ]
         routes += [
             Route(f"{root}/{path}", self._endpoint(call), methods=[method])
             for method, path, call in calls
@@ -125,7 +154,8 @@ class GitLabServer:
             if login is None:
                 raise HTTPException(401, "401 Unauthorized")
             # A project is one part of the path, with its slashes written as %2F.
-            if "/projects/" in request.url.path and project not in request.scope["raw_path"]:
+            asked = request.scope["raw_path"] + b"/"
+            if "/projects/" in request.url.path and project not in asked:
                 raise HTTPException(404, "404 Project Not Found")
             return await call(request, login)
 
@@ -171,6 +201,8 @@ class GitLabServer:
         _check_title(body.get("title", ""))
         opened = {"close": False, "reopen": True}.get(body.get("state_event", ""))
         edit = Edit(body.get("title"), body.get("description"), body.get("target_branch"), opened)
+        added = body.get("add_labels", "")
+        self._labelled[pull.number] |= {each for each in added.split(",") if each}
         changed = await self._obeyed(await self.pulls.edit(pull.number, edit))
         return JSONResponse(await self._json(changed))
 
@@ -182,6 +214,8 @@ class GitLabServer:
         if not await self.pulls.mergeable(pull):
             raise HTTPException(422, "Branch cannot be merged")
         _check_sha(body, pull)
+        if self.pipeline_must_succeed and not self._pipeline_succeeded(pull):
+            raise HTTPException(405, "405 Method Not Allowed")
         order = MergeOrder(Method.MERGE, pull.head, None, None)
         await self.pulls.merge(pull.number, login, order)
         return JSONResponse(await self._json(await self._pull(request)))
@@ -261,7 +295,14 @@ class GitLabServer:
         newest = {each.name: each for each in self._statuses[request.path_params["sha"]]}
         name = request.query_params.get("name")
         shown = [
-            {"name": each.name, "status": each.status, "description": each.description}
+            {
+                "id": each.id,
+                "name": each.name,
+                "status": each.status,
+                "description": each.description,
+                "target_url": each.target_url,
+                "allow_failure": each.allow_failure,
+            }
             for each in newest.values()
             if name in (None, each.name)
         ]
@@ -275,13 +316,98 @@ class GitLabServer:
         held = [await self.pulls.history.contains(tip, commit) for tip in tips]
         if not any(held):
             raise HTTPException(404, "404 References for commit Not Found")
-        status = _CommitStatus(body["name"], body["state"], body.get("description", ""))
+        url = body.get("target_url", "")
+        status = self._new(body["name"], body["state"], body.get("description", ""), url)
         known = [each for each in self._statuses[commit] if each.name == status.name]
         if known and known[-1].status == status.status == "pending":
             words = "Cannot transition status via :enqueue from :pending"
             raise HTTPException(400, f'{words} (Reason(s): Status cannot transition via "enqueue")')
-        self._statuses[commit].append(status)
+        self._add(commit, status)
         return JSONResponse({"name": status.name, "status": status.status}, status_code=201)
+
+    def run_job(
+        self, commit: str, name: str, status: str, words: str = "", *, allow_failure: bool = False
+    ) -> None:
+        """Have the forge's own CI run a job on a commit, with this result."""
+        job = self._new(name, status, words, "https://gitlab.example/-/jobs/1")
+        self._add(commit, replace(job, is_job=True, allow_failure=allow_failure))
+
+    def _new(self, name: str, status: str, words: str, url: str) -> _CommitStatus:
+        number = 1 + sum(map(len, self._statuses.values()))
+        return _CommitStatus(number, name, status, words, url)
+
+    def _add(self, commit: str, status: _CommitStatus) -> None:
+        if commit not in self._pipelines:
+            self._pipelines.append(commit)
+        self._statuses[commit].append(status)
+
+    def _newest(self, commit: str) -> list[_CommitStatus]:
+        return [*{each.name: each for each in self._statuses[commit]}.values()]
+
+    def _pipeline_succeeded(self, pull: PullRequest) -> bool:
+        counted = [each for each in self._newest(pull.head) if not each.allow_failure]
+        return bool(counted) and all(each.status == "success" for each in counted)
+
+    async def _project(self, _request: Request, _login: str) -> Response:
+        return JSONResponse(
+            {
+                "id": 7,
+                "only_allow_merge_if_pipeline_succeeds": self.pipeline_must_succeed,
+                "merge_trains_enabled": self.trains,
+                "permissions": {"project_access": {"access_level": 30}, "group_access": None},
+            }
+        )
+
+    async def _protected_branch(self, request: Request, _login: str) -> Response:
+        levels = self.push_levels.get(request.path_params["name"])
+        if levels is None:
+            raise HTTPException(404, "404 Not found")
+        return JSONResponse({"name": request.path_params["name"], "push_access_levels": levels})
+
+    async def _car(self, request: Request, _login: str) -> Response:
+        number = (await self._pull(request)).number
+        if number not in self.train:
+            raise HTTPException(404, "404 Not Found")
+        return JSONResponse({"id": 1, "status": "fresh", "merge_request": {"iid": number}})
+
+    async def _board(self, request: Request, _login: str) -> Response:
+        body, pull = await request.json(), await self._pull(request)
+        _check_sha(body, pull)
+        if not self.trains or pull.number in self.train or pull.ending is not None:
+            raise HTTPException(400, "400 Bad request - Failed to add the merge request")
+        self.train.append(pull.number)
+        return JSONResponse([{"id": 1, "status": "idle"}], status_code=201)
+
+    async def drive(self, number: int, login: str) -> None:
+        """Merge what is on the train."""
+        self.train.remove(number)
+        pull = await self.pulls.get(number)
+        await self.pulls.merge(number, login, MergeOrder(Method.MERGE, pull.head, None, None))
+
+    def throw_off(self, number: int, reason: str) -> None:
+        """Take off the train what is on it."""
+        self.train.remove(number)
+        words = f"removed this merge request from the merge train because {reason}"
+        self._notes[number].append(_Note("GitLab", words, system=True))
+
+    async def _jobs(self, request: Request, _login: str) -> Response:
+        jobs = [each for each in self._newest(self._commit(request)) if each.is_job]
+        shown = [{"id": each.id, "name": each.name, "status": each.status} for each in jobs]
+        return _listed(request, _page(request, shown), len(shown))
+
+    async def _retry(self, request: Request, _login: str) -> Response:
+        commit = self._commit(request)
+        for each in self._newest(commit):
+            if each.is_job and each.status in ("failed", "canceled"):
+                self.run_job(commit, each.name, "pending")
+        identity = request.path_params["id"]
+        return JSONResponse({"id": identity, "status": "running"}, status_code=201)
+
+    def _commit(self, request: Request) -> str:
+        place = int(request.path_params["id"]) - 500
+        if not 0 <= place < len(self._pipelines):
+            raise HTTPException(404, "404 Not found")
+        return self._pipelines[place]
 
     async def _pull(self, request: Request) -> PullRequest:
         return await self.pulls.get(request.path_params["number"])
@@ -319,6 +445,7 @@ class GitLabServer:
             "web_url": f"https://gitlab.example/{name.owner}/{name.name}/-/merge_requests/1",
             "title": pull.title,
             "description": pull.body or None,
+            "labels": sorted(self._labelled[pull.number]),
             "state": _state(pull),
             "author": _user_json(pull.author),
             "source_branch": pull.head_branch,
@@ -329,8 +456,14 @@ class GitLabServer:
             "merge_commit_sha": merged.commit if merged else None,
             "squash_commit_sha": None,
             "detailed_merge_status": await self._merge_status(pull),
+            "head_pipeline": self._head_pipeline(pull.head),
             "diff_refs": {"base_sha": start, "head_sha": pull.head, "start_sha": pull.base},
         }
+
+    def _head_pipeline(self, commit: str) -> Json:
+        if commit not in self._pipelines:
+            return None
+        return {"id": 500 + self._pipelines.index(commit), "sha": commit, "status": "running"}
 
     async def _merge_status(self, pull: PullRequest) -> str:
         if pull.ending is not None:
@@ -339,12 +472,16 @@ class GitLabServer:
             return "checking"
         if not await self.pulls.mergeable(pull):
             return "conflict"
+        if self.pipeline_must_succeed and not self._pipeline_succeeded(pull):
+            return "ci_must_pass"
         return "draft_status" if pull.title.startswith("Draft:") else "mergeable"
 
 
 @dataclass(frozen=True)
 class GitLabGround(GitGround):
     """A ground that is seen through GitLab's API: a review is a note, and may be an approval."""
+
+    server: GitLabServer
 
     async def reviews(self, number: int) -> list[SeenReview]:
         """Return the reviews, oldest first."""
@@ -386,6 +523,16 @@ class GitLabGround(GitGround):
             each["name"]: SeenStatus(words.get(each["status"], each["status"]), each["description"])
             for each in await self.listed(f"repository/commits/{commit}/statuses")
         }
+
+    async def require(self, branch: str, check: str) -> None:
+        """Have the forge require a check: this one requires all that are there."""
+        self.server.pipeline_must_succeed = True
+
+    async def report(self, commit: str, check: str, state: StatusState, words: str = "") -> None:
+        """Report how a check went, as somebody's CI does, from `https://ci.example/CHECK`."""
+        body = {"name": check, "state": _REPORTED.get(state, state.value), "description": words}
+        told = body | {"target_url": f"https://ci.example/{check}"}
+        (await self.client.post(f"statuses/{commit}", json=told)).raise_for_status()
 
     async def _notes(self, number: int) -> list[Json]:
         return await self.listed(f"merge_requests/{number}/notes", sort="asc")
@@ -457,7 +604,8 @@ def _user_json(login: str) -> Json:
 
 def _note_json(note: _Note) -> Json:
     kind = {"type": "DiffNote", "position": note.position} if note.position else {"type": None}
-    return {"body": note.body, "author": _user_json(note.author), "system": False, **kind}
+    told = {"id": note.id, "body": note.body, "author": _user_json(note.author)}
+    return {**told, "system": note.system, **kind}
 
 
 async def _answer_refusal(_request: Request, refusal: RefusalError) -> Response:
