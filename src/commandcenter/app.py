@@ -234,6 +234,10 @@ class _Parts:
             lanes=settings.merge_queue.lanes,
             changes_max=settings.merge_queue.changes_max,
             strategy=settings.merge_queue.strategy,
+            labels=settings.forge.labels,
+            draft=settings.forge.draft,
+            external_checks=settings.merge_queue.external_checks,
+            external_checks_wait_s=settings.merge_queue.external_checks_wait_s,
         )
 
     def flow(self) -> Flow:
@@ -318,7 +322,7 @@ class _Parts:
         if remote is not None:
             return remote
         name = self._serve_on_hub(upstream, target)
-        return GitHub(f"{self._url}{HUB_PATH}", HUB_OWNER, name, self._token)
+        return GitHub(f"{self._url}{HUB_PATH}", HUB_OWNER, name, self._token, beside=True)
 
     async def aclose(self) -> None:
         for forge in self._forges.values():

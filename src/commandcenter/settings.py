@@ -17,6 +17,7 @@ import platformdirs
 from commandcenter.core.agent import Limits, Profile
 from commandcenter.core.egress import Policy, policy
 from commandcenter.core.errors import InputError
+from commandcenter.core.external_checks import Demand
 from commandcenter.core.merge_queue import Strategy
 from commandcenter.core.prices import Price
 from commandcenter.core.workspace import HOME, Resources
@@ -129,6 +130,10 @@ class ForgeSettings:
     webhook_secret_file: Path | None = None
     """None: the secret is in the variable; without any, webhooks are not received."""
     webhook_secret_variable: str = "COMMANDCENTER_WEBHOOK_SECRET"  # noqa: S105 - its name
+    labels: tuple[str, ...] = ()
+    """What every pull request is labelled with."""
+    draft: bool = False
+    """Whether a pull request is a draft until it is reviewed."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,10 @@ class MergeQueue:
     """How many changes are chained at most; 1 lands them one by one."""
     strategy: Strategy = Strategy.MERGE
     """How a change lands whose plan does not say it."""
+    external_checks: Demand = Demand.REQUIRED
+    """Which checks of others a change waits for before it lands."""
+    external_checks_wait_s: float = 6 * 3600.0
+    """For how long."""
 
 
 @dataclass(frozen=True)
@@ -301,6 +310,10 @@ def _forge(table: _Table, defaults: ForgeSettings) -> ForgeSettings:
         )
         for kind, account in defaults.accounts.items()
     }
+    labels = tuple(table.texts("labels"))
+    for label in labels:
+        if not label.strip() or "," in label:
+            raise InputError(f"{table.where}: `labels` has `{label}`, which is no label.")
     return ForgeSettings(
         table.choice("kind", FORGES),
         accounts,
@@ -309,6 +322,8 @@ def _forge(table: _Table, defaults: ForgeSettings) -> ForgeSettings:
         table.number("poll_s", defaults.poll_s),
         table.path("webhook_secret_file"),
         table.text("webhook_secret_variable", defaults.webhook_secret_variable),
+        labels,
+        table.flag("draft"),
     )
 
 
@@ -388,6 +403,10 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
             queue.count("lanes", defaults.merge_queue.lanes),
             queue.count("changes_max", defaults.merge_queue.changes_max),
             Strategy(queue.choice("strategy", tuple(Strategy))),
+            external_checks=Demand(queue.choice("external_checks", list(Demand))),
+            external_checks_wait_s=queue.number(
+                "external_checks_wait_s", defaults.merge_queue.external_checks_wait_s
+            ),
         ),
         resources=_resources(sandbox, defaults.resources),
         forge=_forge(forge, defaults.forge),

@@ -75,11 +75,14 @@ async def test_a_draft_is_made_ready_once_and_can_then_be_merged(site: Site) -> 
 
 async def test_a_draft_stays_one_when_it_is_proposed_again(site: Site) -> None:
     made = await site.proposed(draft=True)
+    await site.proposed(draft=True, title=made.title)
+    unchanged = await site.forge.proposal(made.number)
     again = await site.proposed(draft=True, title="Add a and b")
     await site.forge.ready(made.number)
     ready = await site.proposed(draft=True, title="Add a and b")
 
     assert (again.number, again.draft) == (made.number, True)
+    assert unchanged.title == made.title
     assert again.title.endswith("Add a and b")
     assert (ready.draft, ready.title) == (False, "Add a and b")
 

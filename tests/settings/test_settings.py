@@ -10,6 +10,7 @@ import pytest
 from commandcenter.core.agent import Limits, Profile
 from commandcenter.core.egress import policy
 from commandcenter.core.errors import InputError
+from commandcenter.core.external_checks import Demand
 from commandcenter.core.merge_queue import Strategy
 from commandcenter.core.prices import Price
 from commandcenter.core.workspace import Resources
@@ -98,6 +99,8 @@ cpus = 1.5
 lanes = 2
 changes_max = 20
 strategy = "squash"
+external_checks = "all"
+external_checks_wait_s = 60
 
 [container]
 engine = "podman"
@@ -116,6 +119,8 @@ gitea_api = "https://git.example/gitea/api/v1"
 gitea_token_variable = "FORGEJO_TOKEN"
 gitlab_api = "http://127.0.0.1:8080/api/v4"
 gitlab_token_variable = "GL_TOKEN"
+labels = ["commandcenter", "agent"]
+draft = true
 keyring = "cc"
 github_app_id = "Iv1.app"
 github_app_private_key_file = "/keys/app.pem"
@@ -154,7 +159,7 @@ def test_nothing_configured_is_fine() -> None:
     assert settings.isolation == "required"
     assert not settings.egress.allows
     assert settings.container == ContainerSettings("auto", "", "", "", False)
-    assert settings.merge_queue == MergeQueue(1, 100, Strategy.MERGE)
+    assert settings.merge_queue == MergeQueue(1, 100, Strategy.MERGE, Demand.REQUIRED, 21600.0)
     assert settings.dagger == DaggerSettings("", False)
     assert settings.data_dir.is_absolute()
 
@@ -188,9 +193,10 @@ def test_every_key_is_read(loaded: Loader) -> None:
     assert settings.resources == Resources(268435456, 536870912, 1.5)
     assert settings.isolation == "best-effort"
     assert settings.container == ContainerSettings("podman", "", "ops/Dockerfile", "", True)
-    assert settings.merge_queue == MergeQueue(2, 20, Strategy.SQUASH)
+    assert settings.merge_queue == MergeQueue(2, 20, Strategy.SQUASH, Demand.ALL, 60.0)
     assert settings.dagger == DaggerSettings("registry.test/tools:1", True)
     assert settings.forge.kind == "github"
+    assert (settings.forge.labels, settings.forge.draft) == (("commandcenter", "agent"), True)
     assert settings.forge.accounts == {
         "github": ForgeAccount("https://ghe.example/api/v3", "GHE_TOKEN"),
         "gitea": ForgeAccount("https://git.example/gitea/api/v1", "FORGEJO_TOKEN"),
@@ -220,6 +226,7 @@ def test_the_reviewer_is_the_working_profile_unless_it_is_named(loaded: Loader) 
         ("[sandbox]\nmemory = 1", "no setting `memory`", "did you mean `memory_bytes`?"),
         ("[merge_queue]\nlane = 2", "no setting `lane`", "did you mean `lanes`?"),
         ("[merge_queue]\nstrategy = 'sqash'", "cannot be `sqash`", "did you mean `squash`?"),
+        ("[merge_queue]\nexternal_checks = 'any'", "cannot be `any`", "required, all, none"),
         ("[container]\nimages = 'x'", "no setting `images`", "did you mean `image`?"),
         ("[dagger]\nimages = 'x'", "no setting `images`", "did you mean `image`?"),
         ("[dagger]\ncaches = ['/etc']", "`/etc`, which is not below /home/agent", ".cache/pip"),
@@ -285,6 +292,8 @@ def test_an_unknown_name_is_refused_with_a_guess(
         ("[checks.a]\nfiles = '*'", "[a]: a check needs a `command`"),
         ("[forge]\ngitea_api = 'http://git.example/api/v1'", "`gitea_api` must be an https://"),
         ("[forge]\ngitlab_api = 'https://u:p@a.b/api/v4'", "`gitlab_api` must be an https://"),
+        ("[forge]\nlabels = ['a,b']", "`a,b`, which is no label"),
+        ("[forge]\nlabels = [' ']", "which is no label"),
         ("[forge]\ngithub_api = 'git.example'", "`github_api` must be an https://"),
         ("workers = ", "Invalid value"),
     ],

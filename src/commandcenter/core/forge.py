@@ -8,6 +8,8 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
+from commandcenter.core.merge_queue import Strategy
+
 
 class ProposalState(StrEnum):
     """Where a proposal stands on the forge."""
@@ -219,7 +221,7 @@ class Forge(Protocol):
     async def comment(self, number: int, body: str) -> None:
         """Add a comment."""
 
-    async def merge(self, number: int, *, head: str) -> str:
+    async def merge(self, number: int, *, head: str, strategy: Strategy = Strategy.MERGE) -> str:
         """Let the forge merge it if its head is still `head`; return the merge commit."""
 
     async def close(self, number: int) -> None:

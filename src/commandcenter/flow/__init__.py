@@ -14,7 +14,7 @@ from commandcenter.core.attempt import Bounds
 from commandcenter.core.disk import WAITS_FOR_DISK
 from commandcenter.core.errors import InputError, NotYet
 from commandcenter.core.retry import to_retry
-from commandcenter.core.run import WAITS_FOR_A_PERSON, TaskStatus
+from commandcenter.core.run import WAITS_FOR_A_PERSON, WAITS_OUTSIDE, TaskStatus
 from commandcenter.flow import merge_queue, review, task
 from commandcenter.flow.approval import Word, decide
 from commandcenter.flow.engine import Engine
@@ -24,6 +24,10 @@ from commandcenter.stages import Stages
 from commandcenter.store import facts, views
 
 __all__ = ["Flow", "NewRun", "Word"]
+
+
+_NOTHING_RUNS = (WAITS_FOR_A_PERSON, WAITS_FOR_DISK, *WAITS_OUTSIDE)
+"""What is waited for without a workflow, so that nothing else hears of a cancellation."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ class Flow:
         facts.request_cancel(session, run, self._now_ms())
         self._transitions.cancel_waiting(session, run)
         for status in views.tasks(session, run):
-            if status.waiting_for in (WAITS_FOR_A_PERSON, WAITS_FOR_DISK):
+            if status.waiting_for.startswith(_NOTHING_RUNS):
                 key = TryKey(run, status.id, status.attempt)
                 self._transitions.cancel_if_requested(session, key)
 

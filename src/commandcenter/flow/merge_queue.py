@@ -10,6 +10,7 @@ from commandcenter.core.attempt import after_combined_checks, after_conflict
 from commandcenter.core.check import Verdict
 from commandcenter.core.conflict import Clash
 from commandcenter.core.run import WAITS_FOR_A_PERSON, Phase, Reason
+from commandcenter.flow import external
 from commandcenter.flow.border import Border
 from commandcenter.flow.engine import Engine, Queue
 from commandcenter.flow.transitions import Transitions, TryKey
@@ -97,6 +98,8 @@ class _MergeFlow:
                 explanation = f"merged into {record['landed_on']} as {commit[:12]}"
                 tip = record.get("tip", "")
                 self._transitions.complete(session, key, Reason.MERGED, explanation, commit, tip)
+            case "external":
+                external.conclude(session, key, self._transitions, record)
             case "waiting":
                 self._transitions.enter(session, key, Phase.WAITING, WAITS_FOR_A_PERSON)
                 if why := record.get("why"):

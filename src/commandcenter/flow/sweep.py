@@ -1,18 +1,20 @@
-"""Looks, now and then, at what no workflow waits for: people who merge, and room on the disk."""
+"""Looks, now and then, at what no workflow waits for: people, CI, room on the disk."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import time
 
 from sqlalchemy.orm import Session
 
 from commandcenter.core.disk import WAITS_FOR_DISK
 from commandcenter.core.errors import CommandCenterError
-from commandcenter.core.run import WAITS_FOR_A_PERSON
+from commandcenter.core.run import WAITS_FOR_A_PERSON, WAITS_OUTSIDE, TaskStatus
 from commandcenter.flow.approval import wake
 from commandcenter.flow.engine import Engine
+from commandcenter.flow.external import Turns
 from commandcenter.flow.transitions import Transitions, TryKey
 from commandcenter.stages import Stages
 from commandcenter.store import views
@@ -36,13 +38,16 @@ class Sweep:
         self._engine = engine
         self._transitions = transitions
         self._stages = stages
+        self._turns = Turns(forge_poll_s)
 
     async def run(self) -> None:
         """Sweep for ever."""
         while True:
             try:
+                at_once = self._wanted.is_set()
                 if self._forges_are_due():
                     await self._what_people_did()
+                await self._looked_at_by_others(at_once=at_once)
                 await self._room_again()
             except Exception:  # the border of a loop that must go on
                 log.exception("The sweep failed and will try again.")
@@ -74,7 +79,22 @@ class Sweep:
                 continue
             if found:
                 key = TryKey(status.run, status.id, status.attempt)
-                await self._transitions.transact("wake", self._wake, key)
+                await self._transitions.transact("wake", self._wake, key, (WAITS_FOR_A_PERSON,))
+
+    async def _looked_at_by_others(self, *, at_once: bool) -> None:
+        waiting: list[TaskStatus] = []
+        for what in WAITS_OUTSIDE:
+            waiting += await self._engine.transact("waiting", views.waiting_tasks, what)
+        if at_once:
+            self._turns.hurry(waiting)
+        for key in self._turns.due(waiting, time.monotonic()):
+            try:
+                same = await self._stages.still_waits(key.run, key.task, key.number)
+            except CommandCenterError as error:
+                log.warning("What others do with a change cannot be seen: %s: %s", key, error)
+                continue
+            if not same:
+                await self._transitions.transact("wake", self._wake, key, WAITS_OUTSIDE)
 
     async def _room_again(self) -> None:
         waiting = await self._engine.transact("waiting", views.waiting_tasks, WAITS_FOR_DISK)
@@ -84,8 +104,9 @@ class Sweep:
             key = TryKey(status.run, status.id, status.attempt)
             await self._transitions.transact("resume", self._transitions.resume, key)
 
-    def _wake(self, session: Session, key: TryKey) -> None:
+    def _wake(self, session: Session, key: TryKey, waits_for: tuple[str, ...]) -> None:
         status = views.read_task(session, key.run, key.task)
-        if status.waiting_for != WAITS_FOR_A_PERSON or self._transitions.outdated(session, key):
+        waits = status.waiting_for.startswith(waits_for)
+        if not waits or self._transitions.outdated(session, key):
             return
         wake(session, key, self._transitions)

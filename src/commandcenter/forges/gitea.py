@@ -25,6 +25,7 @@ from commandcenter.core.forge import (
     Review,
     Way,
 )
+from commandcenter.core.merge_queue import Strategy
 from commandcenter.forges.dialect import (
     MERGEABLE_WAITS_S,
     Placed,
@@ -130,14 +131,14 @@ class Gitea(PullRequests):
         numbers = {"labels": [known[name] for name in labels]}
         await self._api.send("POST", f"{self._path}/issues/{number}/labels", numbers)
 
-    async def merge(self, number: int, *, head: str) -> str:
+    async def merge(self, number: int, *, head: str, strategy: Strategy = Strategy.MERGE) -> str:
         """Let the forge merge it if its head is still `head`; return the merge commit."""
         pull = await self._settled(number, head)
         proposal = await self._proposal(pull)
         if landed := _landed(pull, proposal, head):
             return landed
         check_can_merge(proposal, head, mergeable=pull.mergeable)
-        refused = await self._merge(number, head)
+        refused = await self._merge(number, head, strategy)
         # Also after a refusal: an answer may have got lost, or somebody was faster.
         pull = await self._pull_now(number)
         if landed := _landed(pull, await self._proposal(pull), head):
@@ -213,8 +214,8 @@ class Gitea(PullRequests):
             pull = await self._pull_now(number)
         return pull
 
-    async def _merge(self, number: int, head: str) -> ForgeError | None:
-        order = {"Do": "merge", "head_commit_id": head}
+    async def _merge(self, number: int, head: str, strategy: Strategy) -> ForgeError | None:
+        order = {"Do": strategy.value, "head_commit_id": head}
         try:
             await self._api.send("POST", f"{self._path}/pulls/{number}/merge", order)
         except ForgeError as error:
@@ -401,7 +402,7 @@ def _is_draft(title: str) -> bool:
 
 
 def _drafted(title: str, *, draft: bool) -> str:
-    return f"WIP: {title}"[:TITLE_CHARACTERS_MAX] if draft else title
+    return f"WIP: {_DRAFT.sub('', title)}"[:TITLE_CHARACTERS_MAX] if draft else title
 
 
 def _no_queue() -> ForgeError:

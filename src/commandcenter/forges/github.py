@@ -26,6 +26,7 @@ from commandcenter.core.forge import (
     Review,
     Way,
 )
+from commandcenter.core.merge_queue import Strategy
 from commandcenter.forges.dialect import (
     MERGEABLE_WAITS_S,
     SUMMARY_CHARACTERS_MAX,
@@ -128,16 +129,15 @@ class GitHub(PullRequests):
             body = {"labels": list(labels)}
             await self._api.send("POST", f"{self._path}/issues/{number}/labels", body)
 
-    async def merge(self, number: int, *, head: str) -> str:
+    async def merge(self, number: int, *, head: str, strategy: Strategy = Strategy.MERGE) -> str:
         """Let the forge merge it if its head is still `head`; return the merge commit."""
         pull = await self._settled(number)
         if landed := _landed(pull, head):
             return landed
         check_can_merge(_proposal(pull), head, mergeable=pull.mergeable)
         try:
-            answer = await self._api.send(
-                "PUT", f"{self._path}/pulls/{number}/merge", {"sha": head, "merge_method": "merge"}
-            )
+            order = {"sha": head, "merge_method": strategy.value}
+            answer = await self._api.send("PUT", f"{self._path}/pulls/{number}/merge", order)
             return str(answer["sha"])
         except ForgeError as error:
             # An answer that got lost, or somebody who was faster: what counts is what is so now.

@@ -27,6 +27,7 @@ from commandcenter.core.forge import (
     StatusState,
     Way,
 )
+from commandcenter.core.merge_queue import Strategy
 from commandcenter.forges.dialect import (
     DESCRIPTION_CHARACTERS_MAX,
     MERGEABLE_WAITS_S,
@@ -234,13 +235,13 @@ class GitLab:
         if not ours or ours[-1].body != text:
             await self._note(number, text)
 
-    async def merge(self, number: int, *, head: str) -> str:
+    async def merge(self, number: int, *, head: str, strategy: Strategy = Strategy.MERGE) -> str:
         """Let the forge merge it if its head is still `head`; return the merge commit."""
         request = await self._settled(number)
         if landed := _landed(request, head):
             return landed
         check_can_merge(_proposal(request), head, mergeable=request.mergeable)
-        refused = await self._merge(request, head)
+        refused = await self._merge(request, head, strategy)
         # Also after a refusal: an answer may have got lost, or somebody was faster.
         for wait_s in (0.0, *MERGEABLE_WAITS_S):
             request = await self._request_now(number)
@@ -319,8 +320,10 @@ class GitLab:
             request = await self._request_now(number)
         return request
 
-    async def _merge(self, request: _Request, head: str) -> ForgeError | None:
-        order = {"sha": head, "should_remove_source_branch": False}
+    async def _merge(self, request: _Request, head: str, strategy: Strategy) -> ForgeError | None:
+        # Whether it merges or rebases is a setting of the project.
+        squash = strategy is Strategy.SQUASH
+        order = {"sha": head, "squash": squash, "should_remove_source_branch": False}
         path = f"{self._path}/merge_requests/{request.iid}/merge"
         try:
             await self._api.send("PUT", path, order)
@@ -657,7 +660,7 @@ def _is_draft(title: str) -> bool:
 
 
 def _drafted(title: str, *, draft: bool) -> str:
-    return f"Draft: {title}"[:TITLE_CHARACTERS_MAX] if draft else title
+    return f"Draft: {_DRAFT.sub('', title)}"[:TITLE_CHARACTERS_MAX] if draft else title
 
 
 def _check(status: _Status) -> ExternalCheck:

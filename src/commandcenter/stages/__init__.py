@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from commandcenter.stages import land, proposal, publish, settle, verify, work
+from commandcenter.stages import handover, land, proposal, publish, settle, verify, work
 from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Record
 
@@ -33,6 +33,10 @@ class Stages:
     async def land(self, run: str, task: str, number: int) -> Record:
         """Bring the change onto its target, with others of its queue."""
         return await land.land(self._equipment, self._pace, run, task, number)
+
+    async def still_waits(self, run: str, task: str, number: int) -> bool:
+        """Say whether nothing changed for a change that waits for what others do at the forge."""
+        return await handover.still_waits(self._equipment, run, task, number)
 
     async def halt(self, run: str, task: str) -> None:
         """End what runs in the task's workspaces."""

@@ -202,12 +202,17 @@ async def build(
     return Chain(equipment, vault, owner, tip, tuple(links)), alone
 
 
+def strategy_of(equipment: Equipment, job: Job) -> Strategy:
+    """Return how a change lands."""
+    return job.plan.defaults.strategy or equipment.strategy
+
+
 async def _joined(
     equipment: Equipment, vault: Vault, onto: str, job: Job, *, apart: bool
 ) -> Merged | Conflict:
     """Return what the change makes of a commit; `apart` says that it is none of its ancestors'."""
     run, task, attempt, proposal = job.run.id, job.task, job.attempt, job.status.proposal
-    match job.plan.defaults.strategy or equipment.strategy:
+    match strategy_of(equipment, job):
         case Strategy.MERGE:
             message = merge_message(task, proposal, branch_name(run, task))
             return await vault.merge(

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from commandcenter.core.agent import Profile
 from commandcenter.core.disk import Space, shortage, waiting_words
 from commandcenter.core.egress import Policy
+from commandcenter.core.external_checks import Demand
 from commandcenter.core.forge import Forge
 from commandcenter.core.ledger import Kind
 from commandcenter.core.merge_queue import Strategy
@@ -132,6 +133,14 @@ class Equipment:
     """How many changes are chained at most."""
     strategy: Strategy = Strategy.MERGE
     """How a change lands whose plan does not say it."""
+    labels: tuple[str, ...] = ()
+    """What every pull request is labelled with."""
+    draft: bool = False
+    """Whether a pull request is a draft until it is reviewed."""
+    external_checks: Demand = Demand.REQUIRED
+    """Which checks of others a change waits for."""
+    external_checks_wait_s: float = 6 * 3600.0
+    """For how long."""
 
     async def reach(self, profile: Profile | None = None) -> Reach:
         """Return what the agent of this profile, or a check, may reach of the network."""

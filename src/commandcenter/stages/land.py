@@ -12,15 +12,16 @@ from sqlalchemy.orm import Session
 from commandcenter.core.check import Verdict
 from commandcenter.core.conflict import Clash, excerpt
 from commandcenter.core.errors import CommandCenterError, GitError
-from commandcenter.core.forge import ProposalState
+from commandcenter.core.forge import Proposal, ProposalState, Way
 from commandcenter.core.ledger import Standing, standing
 from commandcenter.core.markdown import code
 from commandcenter.core.merge_queue import Eject, Land, batch_size
 from commandcenter.core.plan import Priority
 from commandcenter.core.publication import HEAD_TRAILER, branch_name, landing_branch
-from commandcenter.stages import holdings
+from commandcenter.stages import handover, holdings
 from commandcenter.stages.chain import Chain, Link, build
 from commandcenter.stages.equipment import Equipment
+from commandcenter.stages.external import Gate
 from commandcenter.stages.job import Job, Record, load, read
 from commandcenter.stages.plans import Plans
 from commandcenter.stages.proposal import changed, find, is_ready
@@ -62,23 +63,26 @@ async def land(equipment: Equipment, pace: Pace, run: str, task: str, number: in
     """Bring the next changes of a queue onto the branch that they land on, this one among them.
 
     Returns {outcome} of this one with: `landed` {commit, landed_on, tip?, moved_note?},
-    `waiting` {why}, `closed` {explanation}, `conflict` (a `Clash`), `combined` (the verdict on the
-    combined tree), `refused` {explanation}; or `later`, when others came first. {ends} are the
-    outcomes of all whose turn it was, in order, each with {run, task, number}; {flaky} names checks
-    in sentences.
+    `waiting` {why}, `external` (see `Gate.held` and `handover`), `closed` {explanation}, `conflict`
+    (a `Clash`), `combined` (the verdict on the combined tree), `refused` {explanation}; or `later`,
+    when others came first. {ends} are the outcomes of all whose turn it was, in order, each with
+    {run, task, number}; {flaky} names checks in sentences.
     A second call finds what the first one landed.
     """
     job = await load(equipment, run, task, number)
     vault = await equipment.vaults.open(job.run.upstream)
     await keep_captured(equipment, vault, job)
-    alone = False
+    alone, pushed_in_vain = False, ""
     flaky: dict[str, None] = {}
     for _ in range(MOVES_MAX):
         tip = await vault.fetch(job.run.landed_on)
-        if end := await _ended(equipment, vault, job, tip):
+        gate = await Gate.of(equipment, job)
+        if end := await _ended(gate, vault, job, tip):
             return end
+        way = Way.MERGE if pushed_in_vain else gate.protection.way
+        alone = alone or way is not Way.PUSH
         size = pace.size(job, equipment.changes_max)
-        jobs = [job] if alone else await _batch(equipment, vault, job, tip, size)
+        jobs = [job] if alone else await _batch(gate, vault, job, tip, size)
         chain, conflict = await build(equipment, vault, job, tip, jobs)
         if not chain.links and not conflict:
             # All that go before this one conflict, which is told at their own turns.
@@ -86,14 +90,19 @@ async def land(equipment: Equipment, pace: Pace, run: str, task: str, number: in
             chain, conflict = await build(equipment, vault, job, tip, jobs)
         if conflict:
             return await _conflict(equipment, vault, job, tip, conflict)
+        if way is Way.QUEUE:
+            return await handover.enqueue(equipment, job)
         seen_ms = equipment.now_ms()
         move = await chain.probed()
         flaky |= dict.fromkeys(chain.flaky_words())
         called_off = await equipment.database.transact(_called_off, chain)
         if job.run.id in called_off:
             return {"outcome": "later", "ends": []}
-        if called_off or await _changed_since(equipment, chain, seen_ms):
+        if called_off or await _changed_since(gate, chain, seen_ms):
             continue
+        if way is Way.MERGE and isinstance(move, Land):
+            landed = await handover.merge(equipment, vault, chain, pushed_in_vain)
+            return {**landed, "flaky": list(flaky)}
         pushed = await _push(equipment, vault, chain, move)
         match pushed:
             case Landed():
@@ -108,13 +117,17 @@ async def land(equipment: Equipment, pace: Pace, run: str, task: str, number: in
                 alone = True
             case Refused(reason) if job.run.upstream == job.run.repository:
                 return await _aside(equipment, vault, job, chain.links[0], reason)
+            case Refused(reason) if gate.protection.merges:
+                # What takes no push may take a merge by the forge: so are most branches protected.
+                pushed_in_vain = reason
             case Refused(reason):
                 return _refused(f"the upstream refused the push: {reason}")
     return _refused(f"`{job.run.landed_on}` moved {MOVES_MAX} times during the landing")
 
 
-async def _ended(equipment: Equipment, vault: Vault, job: Job, tip: str) -> Record | None:
-    """Return the outcome of a change that has one already, or waits for a person."""
+async def _ended(gate: Gate, vault: Vault, job: Job, tip: str) -> Record | None:
+    """Return the outcome of a change that has one already, or waits for somebody."""
+    equipment = gate.equipment
     if commit := await _found(vault, job, tip):
         await vault.secure_upstream()
         return _landed(commit, job.run.landed_on)
@@ -131,10 +144,20 @@ async def _ended(equipment: Equipment, vault: Vault, job: Job, tip: str) -> Reco
         case ProposalState.CLOSED:
             # By us, if a call that was cut off had kept the result on a branch of its own.
             return await _found_aside(equipment, vault, job) or await _closed_by(vault, job)
-        case ProposalState.OPEN if is_ready(job, proposal):
-            return None
         case ProposalState.OPEN:
-            return {"outcome": "waiting", "why": changed(job, proposal)}
+            return await _held(gate, job, proposal)
+
+
+async def _held(gate: Gate, job: Job, proposal: Proposal) -> Record | None:
+    """Return what a change waits for whose pull request is open; None: for nothing."""
+    why = "" if job.approved else changed(job, proposal)
+    if why:
+        return {"outcome": "waiting", "why": why}
+    if gate.equipment.draft and proposal.draft:
+        await gate.equipment.forge(job.run.upstream, job.run.target).ready(proposal.number)
+    # A person is asked about what the others have nothing against.
+    held = await gate.held(job)
+    return held or (None if is_ready(job, proposal) else {"outcome": "waiting", "why": ""})
 
 
 async def _closed_by(vault: Vault, job: Job) -> Record:
@@ -159,8 +182,9 @@ async def _found(vault: Vault, job: Job, tip: str) -> str | None:
     return None
 
 
-async def _batch(equipment: Equipment, vault: Vault, job: Job, tip: str, size: int) -> list[Job]:
+async def _batch(gate: Gate, vault: Vault, job: Job, tip: str, size: int) -> list[Job]:
     """Return the first so many changes of the queue that can land now, in order."""
+    equipment = gate.equipment
     queued = await equipment.database.transact(_queued, equipment.plans, job)
     # One that is in the target already was pushed before a kill: it is told at its own turn.
     others = [each for each in queued if _may_join(vault, each, job)]
@@ -170,19 +194,19 @@ async def _batch(equipment: Equipment, vault: Vault, job: Job, tip: str, size: i
     chosen: list[Job] = []
     for start in range(0, len(ordered), size):
         some = ordered[start : start + size]
-        is_open = await asyncio.gather(*(_is_open(equipment, each, turn) for each in some))
+        is_open = await asyncio.gather(*(_is_open(gate, each, turn) for each in some))
         chosen += [each for each, yes in zip(some, is_open, strict=True) if yes or each is job]
         if len(chosen) >= size:
             break
     return chosen[:size] or [job]
 
 
-async def _changed_since(equipment: Equipment, chain: Chain, seen_ms: int) -> bool:
+async def _changed_since(gate: Gate, chain: Chain, seen_ms: int) -> bool:
     """Say whether a person did something to a pull request while the checks ran."""
-    if equipment.now_ms() - seen_ms < RECENT_MS:
+    if gate.equipment.now_ms() - seen_ms < RECENT_MS:
         return False
     turn = asyncio.Semaphore(ASKED_AT_ONCE)
-    is_open = await asyncio.gather(*(_is_open(equipment, e.job, turn) for e in chain.links))
+    is_open = await asyncio.gather(*(_is_open(gate, e.job, turn) for e in chain.links))
     return not all(is_open)
 
 
@@ -217,15 +241,20 @@ def _is(one: Job, other: Job) -> bool:
     return (one.run.id, one.task.id) == (other.run.id, other.task.id)
 
 
-async def _is_open(equipment: Equipment, job: Job, turn: asyncio.Semaphore) -> bool:
-    """Say whether a pull request is open, and as it was. If not, this is told at its own turn."""
+async def _is_open(gate: Gate, job: Job, turn: asyncio.Semaphore) -> bool:
+    """Say whether a pull request is open, as it was, and held by nothing.
+
+    If not, this is told at its own turn.
+    """
     try:
         async with turn:
-            proposal = await find(equipment, job, job.status.proposal)
+            proposal = await find(gate.equipment, job, job.status.proposal)
+            is_open = proposal is not None and proposal.state is ProposalState.OPEN
+            ready = is_open and proposal is not None and is_ready(job, proposal)
+            return ready and await gate.is_free(job)
     except CommandCenterError as error:
         log.warning("Task %s of %s lands on its own: %s", job.task.id, job.run.id, error)
         return False
-    return proposal is not None and proposal.state is ProposalState.OPEN and is_ready(job, proposal)
 
 
 async def _conflict(

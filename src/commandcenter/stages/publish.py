@@ -18,7 +18,7 @@ from commandcenter.core.errors import (
     WorkspaceError,
     WorldError,
 )
-from commandcenter.core.forge import Proposal, ProposalState, Review, StatusState
+from commandcenter.core.forge import Forge, Proposal, ProposalState, Review, StatusState
 from commandcenter.core.ledger import Standing, standing
 from commandcenter.core.prices import added
 from commandcenter.core.prompt import DIFF_MAX, review_prompt
@@ -37,7 +37,7 @@ from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Job, Record, load, workspaces
 from commandcenter.stages.proposal import find
 from commandcenter.stages.work import keep_captured
-from commandcenter.store import views
+from commandcenter.store import facts, views
 from commandcenter.system.vault import Vault
 
 CHECKS_CONTEXT = "commandcenter/checks"
@@ -68,12 +68,14 @@ async def propose(equipment: Equipment, run: str, task: str, number: int) -> Rec
             base_branch=_base(job, shown),
             title=shown.title if shown else proposal_title(job.task),
             body=renewed_body(shown.body, body, job.task, run) if shown else body,
+            draft=equipment.draft,
         )
     except ForgeError:
         await _require_target(vault, job)
         raise
     if proposal.head != job.attempt.head:
         raise WorldError(f"Pull request #{proposal.number} does not show {job.attempt.head} yet.")
+    await _label(equipment, forge, run, proposal.number)
     if verdict.judgement is Judgement.PASSED:  # nothing is claimed of what was not checked
         await forge.set_status(
             job.attempt.head,
@@ -95,6 +97,15 @@ def _proposed(equipment: Equipment, proposal: Proposal) -> Record:
     if equipment.base_url and url.startswith(f"{equipment.base_url}/"):
         url = url.removeprefix(equipment.base_url)  # the hub answers elsewhere after a restart
     return {"number": proposal.number, "url": url}
+
+
+async def _label(equipment: Equipment, forge: Forge, run: str, number: int) -> None:
+    """Label a pull request; that it cannot be is told, and keeps nothing from landing."""
+    try:
+        await forge.label(number, equipment.labels)
+    except ForgeError as error:
+        words = f"Pull requests could not be labelled: {error.message}"
+        await equipment.database.transact(facts.add_note, run, words)
 
 
 async def _require_target(vault: Vault, job: Job) -> None:

@@ -166,9 +166,10 @@ def tasks_in(session: Session, run: str, *states: State) -> tuple[str, ...]:
 
 
 def waiting_tasks(session: Session, waiting_for: str) -> tuple[TaskStatus, ...]:
-    """Return the tasks of all runs that wait for this."""
+    """Return the tasks of all runs that wait for this, or for something that begins so."""
     query = sa.select(schema.tasks).where(
-        schema.tasks.c.phase == Phase.WAITING.value, schema.tasks.c.waiting_for == waiting_for
+        schema.tasks.c.phase == Phase.WAITING.value,
+        schema.tasks.c.waiting_for.startswith(waiting_for, autoescape=True),
     )
     return tuple(_status(row) for row in session.execute(query).mappings())
 

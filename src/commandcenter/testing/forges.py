@@ -37,6 +37,7 @@ from commandcenter.core.forge import (
     Severity,
     StatusState,
 )
+from commandcenter.core.merge_queue import Strategy
 from commandcenter.system.git import Git
 
 _WHO = "Somebody <somebody@example.invalid>"
@@ -681,6 +682,16 @@ class ForgeSuite:
         checks = await ground.forge.external_checks(number, head)
 
         assert list(await ground.forge.rerun(number, checks)) == []
+
+    async def test_what_the_forge_is_told_to_squash_is_one_commit(self, ground: Ground) -> None:
+        head = await ground.commit("task-1", {"a.txt": "a\n"}, onto="main")
+        number = (await _propose(ground, "task-1")).number
+
+        commit = await ground.forge.merge(number, head=head, strategy=Strategy.SQUASH)
+
+        assert await ground.tip("main") == commit
+        assert not await ground.contains("main", head)
+        assert (await ground.forge.proposal(number)).state is ProposalState.MERGED
 
     async def test_the_forge_merges_nothing_before_its_required_check_passed(
         self, ground: Ground

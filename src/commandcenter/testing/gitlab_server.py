@@ -216,8 +216,8 @@ class GitLabServer:
         _check_sha(body, pull)
         if self.pipeline_must_succeed and not self._pipeline_succeeded(pull):
             raise HTTPException(405, "405 Method Not Allowed")
-        order = MergeOrder(Method.MERGE, pull.head, None, None)
-        await self.pulls.merge(pull.number, login, order)
+        method = Method.SQUASH if body.get("squash") else Method.MERGE
+        await self.pulls.merge(pull.number, login, MergeOrder(method, pull.head, None, None))
         return JSONResponse(await self._json(await self._pull(request)))
 
     async def _diffs(self, request: Request, _login: str) -> Response:

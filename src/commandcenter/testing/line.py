@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
+from starlette.types import ASGIApp
 
 from commandcenter.app import owning
 from commandcenter.core.agent import Profile
@@ -49,7 +51,8 @@ from commandcenter.testing.forges import served, write_commit
 from commandcenter.testing.judge import client_of
 from commandcenter.testing.scene import Sample
 
-_TOKEN = "token-of-the-line"  # noqa: S105 - of a hub that ends with the test
+TOKEN = "token-of-the-line"  # noqa: S105 - of a hub that ends with the test
+"""By which everything at the hub is done."""
 _PATIENCE_S = 300
 
 
@@ -90,13 +93,25 @@ class Line:
     sample: Sample
     gate: Path
     """A folder of the host that checks can read."""
+    web: httpx.AsyncClient
+    """Calls the hub, as an outsider may."""
     run: str = "exec_00000001"
     plan: Plan = field(default_factory=Plan)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, folder: Path, *, sample: Sample | None = None) -> AsyncIterator[Line]:
-        """Make a data folder, a sample with an origin, and a hub for its pull requests."""
+    async def open(
+        cls,
+        folder: Path,
+        *,
+        sample: Sample | None = None,
+        behind: Callable[[ASGIApp], ASGIApp] = lambda hub: hub,
+        beside: bool = True,
+    ) -> AsyncIterator[Line]:
+        """Make a data folder, a sample with an origin, and a hub for its pull requests.
+
+        `behind` puts something in front of the hub. `beside` says that its branches take pushes.
+        """
         environ = {"COMMANDCENTER_DATA_DIR": str(folder / "data"), "PATH": os.environ["PATH"]}
         sample = sample or await Sample.make(folder / "sample")
         gate = folder / "gate"
@@ -106,10 +121,11 @@ class Line:
         async with owning(settings) as service:
             equipment = service._equipment
             records = HubStore(equipment.database.engine)
-            hub = create_hub(records, lambda *_: hosted, equipment.git, {_TOKEN: "commandcenter"})
-            async with served(hub) as url, client_of(url) as web:
-                forge = GitHub(url, "acme", "project", _TOKEN, client=web)
-                yield cls(replace(equipment, forge=lambda *_: forge), sample, gate)
+            hub = create_hub(records, lambda *_: hosted, equipment.git, {TOKEN: "commandcenter"})
+            async with served(behind(hub)) as url, client_of(url) as web:
+                forge = GitHub(url, "acme", "project", TOKEN, client=web, beside=beside)
+                web.headers["Authorization"] = f"Bearer {TOKEN}"
+                yield cls(replace(equipment, forge=lambda *_: forge), sample, gate, web)
 
     async def fill(
         self,
@@ -147,7 +163,11 @@ class Line:
         job = await load_job(self.equipment, self.run, task.id, 1)
         await holdings.note(self.equipment, [holdings.branch(job, branch, head)])
         proposal = await self.equipment.forge(job.run.upstream, "main").propose(
-            head_branch=branch, base_branch="main", title=proposal_title(task), body="Made by hand."
+            head_branch=branch,
+            base_branch="main",
+            title=proposal_title(task),
+            body="Made by hand.",
+            draft=self.equipment.draft,
         )
         attempt = replace(
             job.attempt, head=head, tree=tree, verified_tree=tree, proposal=proposal.number
@@ -258,6 +278,30 @@ class Line:
         async with asyncio.timeout(_PATIENCE_S):
             while (await transact(views.read_task, self.run, task)).waiting_for == "":  # noqa: ASYNC110 - nobody tells of it
                 await asyncio.sleep(0.02)
+
+    async def until(self, task: str, waiting_for: str) -> TaskStatus:
+        """Wait until a task waits for this, and return its status."""
+        async with asyncio.timeout(_PATIENCE_S):
+            while True:
+                found = {each.id: each for each in await self.statuses()}[task]
+                if found.waiting_for.startswith(waiting_for):
+                    return found
+                await asyncio.sleep(0.02)
+
+    async def require(self, *checks: str) -> None:
+        """Have the hub require checks of what is merged."""
+        wanted = {
+            "required_status_checks": {"strict": False, "contexts": list(checks)},
+            **dict.fromkeys(("enforce_admins", "required_pull_request_reviews", "restrictions")),
+        }
+        path = "/repos/acme/project/branches/main/protection"
+        (await self.web.put(path, json=wanted)).raise_for_status()
+
+    async def report(self, task: TaskStatus, check: str, state: str, words: str = "") -> None:
+        """Report how a check of a task's change went, as somebody's CI does."""
+        body = {"context": check, "state": state, "description": words}
+        path = f"/repos/acme/project/statuses/{task.head}"
+        (await self.web.post(path, json=body)).raise_for_status()
 
     @property
     def closed(self) -> str:
