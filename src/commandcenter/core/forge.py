@@ -230,7 +230,9 @@ class Forge(Protocol):
     async def delete_branch(self, branch: str) -> None:
         """Delete a branch; one that is gone is fine."""
 
-    async def proposals(self, *, head_branch: str | None = None) -> Sequence[Proposal]:
+    async def proposals(
+        self, *, head_branch: str | None = None, only_open: bool = False
+    ) -> Sequence[Proposal]:
         """Return all proposals, open and ended, newest first; or those of one head branch."""
 
     async def aclose(self) -> None:

@@ -192,9 +192,11 @@ class Gitea(PullRequests):
             if error.refusal is not Refusal.ABSENT:
                 raise
 
-    async def proposals(self, *, head_branch: str | None = None) -> Sequence[Proposal]:
+    async def proposals(
+        self, *, head_branch: str | None = None, only_open: bool = False
+    ) -> Sequence[Proposal]:
         """Return all pull requests, open and ended, newest first; or those of one head branch."""
-        pulls = await self._pulls("all", head_branch)
+        pulls = await self._pulls("open" if only_open else "all", head_branch)
         newest_first = sorted(pulls, key=lambda pull: pull.number, reverse=True)
         return [await self._proposal(pull) for pull in newest_first]
 

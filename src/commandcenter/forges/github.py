@@ -198,9 +198,11 @@ class GitHub(PullRequests):
             if error.status != 404 and not gone:
                 raise
 
-    async def proposals(self, *, head_branch: str | None = None) -> Sequence[Proposal]:
+    async def proposals(
+        self, *, head_branch: str | None = None, only_open: bool = False
+    ) -> Sequence[Proposal]:
         """Return all pull requests, open and ended, newest first; or those of one head branch."""
-        asked = {"state": "all", "sort": "created", "direction": "desc"}
+        asked = {"state": "open" if only_open else "all", "sort": "created", "direction": "desc"}
         return [_proposal(pull) for pull in await self._pulls(asked, head_branch)]
 
     async def _me(self) -> str:

@@ -269,9 +269,11 @@ class GitLab:
             if error.refusal is not Refusal.ABSENT:
                 raise
 
-    async def proposals(self, *, head_branch: str | None = None) -> Sequence[Proposal]:
+    async def proposals(
+        self, *, head_branch: str | None = None, only_open: bool = False
+    ) -> Sequence[Proposal]:
         """Return all merge requests, open and ended, newest first; or those of one branch."""
-        requests = await self._requests("all", head_branch)
+        requests = await self._requests("opened" if only_open else "all", head_branch)
         newest_first = sorted(requests, key=lambda request: request.iid, reverse=True)
         return [_proposal(request) for request in newest_first]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
@@ -35,6 +35,8 @@ HISTORY_MAX = 50
 SUBJECT_MAX = 80
 _RANKS = {priority: rank for rank, priority in enumerate(Priority)}
 ASKED_AT_ONCE = 8
+LISTED_FROM = 5
+"""From so many pull requests on, all that are open are asked for at once, and not each."""
 RECENT_MS = 2_000
 """What was seen of a pull request so short a time ago is taken to be so now."""
 log = logging.getLogger(__name__)
@@ -190,11 +192,10 @@ async def _batch(gate: Gate, vault: Vault, job: Job, tip: str, size: int) -> lis
     others = [each for each in queued if _may_join(vault, each, job)]
     new = {job.attempt.head} | await _not_there(vault, others, tip)
     ordered = [job if _is(each, job) else each for each in queued if each.attempt.head in new]
-    turn = asyncio.Semaphore(ASKED_AT_ONCE)
     chosen: list[Job] = []
     for start in range(0, len(ordered), size):
         some = ordered[start : start + size]
-        is_open = await asyncio.gather(*(_is_open(gate, each, turn) for each in some))
+        is_open = await _are_open(gate, some)
         chosen += [each for each, yes in zip(some, is_open, strict=True) if yes or each is job]
         if len(chosen) >= size:
             break
@@ -205,9 +206,7 @@ async def _changed_since(gate: Gate, chain: Chain, seen_ms: int) -> bool:
     """Say whether a person did something to a pull request while the checks ran."""
     if gate.equipment.now_ms() - seen_ms < RECENT_MS:
         return False
-    turn = asyncio.Semaphore(ASKED_AT_ONCE)
-    is_open = await asyncio.gather(*(_is_open(gate, e.job, turn) for e in chain.links))
-    return not all(is_open)
+    return not all(await _are_open(gate, [each.job for each in chain.links]))
 
 
 async def _not_there(vault: Vault, jobs: Sequence[Job], tip: str) -> frozenset[str]:
@@ -241,14 +240,35 @@ def _is(one: Job, other: Job) -> bool:
     return (one.run.id, one.task.id) == (other.run.id, other.task.id)
 
 
-async def _is_open(gate: Gate, job: Job, turn: asyncio.Semaphore) -> bool:
-    """Say whether a pull request is open, as it was, and held by nothing.
+async def _are_open(gate: Gate, jobs: Sequence[Job]) -> Sequence[bool]:
+    """Say of each pull request whether it is open, as it was, and held by nothing.
 
-    If not, this is told at its own turn.
+    If it is not, this is told at its own turn.
     """
+    listed = await _listed(gate, jobs[0]) if len(jobs) >= LISTED_FROM else None
+    turn = asyncio.Semaphore(ASKED_AT_ONCE)
+    return await asyncio.gather(*(_is_open(gate, each, turn, listed) for each in jobs))
+
+
+async def _listed(gate: Gate, job: Job) -> Mapping[int, Proposal] | None:
+    """Return all open pull requests by number; None if the forge does not tell."""
+    forge = gate.equipment.forge(job.run.upstream, job.run.target)
+    try:
+        return {each.number: each for each in await forge.proposals(only_open=True)}
+    except CommandCenterError as error:
+        log.warning("The open pull requests cannot be listed: %s", error)
+        return None
+
+
+async def _is_open(
+    gate: Gate, job: Job, turn: asyncio.Semaphore, listed: Mapping[int, Proposal] | None
+) -> bool:
+    number = job.status.proposal
     try:
         async with turn:
-            proposal = await find(gate.equipment, job, job.status.proposal)
+            proposal = (
+                await find(gate.equipment, job, number) if listed is None else listed.get(number)
+            )
             is_open = proposal is not None and proposal.state is ProposalState.OPEN
             ready = is_open and proposal is not None and is_ready(job, proposal)
             return ready and await gate.is_free(job)

@@ -400,6 +400,17 @@ class ForgeSuite:
         assert refused.value.refusal is Refusal.NOTHING_NEW
         assert list(await ground.forge.proposals()) == []
 
+    async def test_those_that_are_open_are_listed_alone(self, ground: Ground) -> None:
+        for branch in ("task-1", "task-2", "task-3"):
+            await ground.commit(branch, {f"{branch}.txt": "a\n"}, onto="main")
+        one, two, three = [await _propose(ground, f"task-{n}") for n in (1, 2, 3)]
+        await ground.forge.close(two.number)
+
+        listed = await ground.forge.proposals(only_open=True)
+
+        assert list(listed) == [three, one]
+        assert len(await ground.forge.proposals()) == 3
+
     async def test_an_unknown_branch_is_refused(self, ground: Ground) -> None:
         with pytest.raises(ForgeError) as refused:
             await _propose(ground, "never-pushed")
