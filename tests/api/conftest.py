@@ -30,6 +30,7 @@ from commandcenter.core.run import (
     TaskStatus,
     overall,
 )
+from commandcenter.core.run_report import RunReport, report_of
 from commandcenter.core.spending import Spending
 from commandcenter.core.upkeep import Files, Item, Restored, Salvaged, Thing
 from commandcenter.core.webhook import Headers, Heard
@@ -117,6 +118,10 @@ class MemoryService:
     async def spending(self, execution_id: str) -> Sequence[Spending]:
         await self.run(execution_id)
         return [Spending("strong", 2, 900, 80, 500, 0.25, 1)]
+
+    async def report(self, execution_id: str) -> RunReport:
+        run = await self.run(execution_id)
+        return report_of(run, self.log, refused={}, salvaged={}, now_ms=1_700_000_060_000)
 
     async def events(
         self, execution_id: str | None, *, after: int = 0, limit: int = 1000

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
         (("serve", "--host", "0.0.0.0"), "error: The service has no password"),
         (("serve", "--port", "70000"), "error: Invalid value for '--port'"),
         (("logs", "exec_1", "--follow"), "error: --follow needs a TASK."),
+        (("report", "exec_1", "--format", "pdf"), "error: Invalid value for '--format'"),
+        (("report", "exec_1", "--json", "--format", "md"), "error: Give either --json or"),
+        (("report", "exec_1", "--output", "plan.md"), "error: plan.md is there already."),
+        (("report", "exec_1", "--output", "no/r.md"), "error: There is no folder no."),
+        (("report", "exec_1", "--force", "--output", "project"), "error: project is a folder."),
         (("--config", "missing.toml", "status"), "error: The configuration missing.toml"),
     ],
 )
@@ -41,6 +46,7 @@ def test_what_needs_no_service_is_refused_before_there_is_a_data_folder(
     "arguments",
     [
         ("status", "exec_unknown"),
+        ("report", "exec_unknown"),
         ("logs", "exec_unknown"),
         ("cancel", "exec_unknown"),
         ("run", "--resume", "exec_unknown"),

@@ -28,6 +28,9 @@ def test_a_run_shows_its_transitions_and_ends_with_the_table(
     commit = place.git("ls-remote", "origin", "refs/heads/main")[:12]
     assert f"Result: branch main of {place.repository}, commit {commit}" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
+    assert done.stdout.endswith(
+        f"All of it: commandcenter report {done.run} --format html --output report.html\n"
+    )
 
 
 def test_json_is_the_body_of_the_http_call(landed: tuple[Place, Landed]) -> None:
@@ -37,6 +40,55 @@ def test_json_is_the_body_of_the_http_call(landed: tuple[Place, Landed]) -> None
     assert status == listed
     assert (status["execution_id"], status["status"]) == (done.run, "completed")
     assert (status["tasks_completed"], status["tasks_total"], status["active_prs"]) == (1, 1, [])
+
+
+def test_a_report_is_printed_without_a_service(landed: tuple[Place, Landed]) -> None:
+    place, done = landed
+    commit = place.git("ls-remote", "origin", "refs/heads/main")[:12]
+    printed = place.run("report", done.run)
+    assert printed.returncode == 0, printed.stderr
+    assert "The run has completed: 1 completed of 1 task, in " in printed.stdout
+    assert f"| `1.1 Say hello` | #1 | `{commit}` |" in printed.stdout
+    assert "| passed | `test -f hello.txt` | 0 | " in printed.stdout
+    said = json.loads(place.run("report", done.run, "--json").stdout)
+    (task,) = said["tasks"]
+    began, ended = task["spans"][0]["started_at"], task["spans"][-1]["ended_at"]
+    assert said["run"]["started_at"] <= began < ended <= said["run"]["completed_at"]
+    assert set(task["phases_s"]) >= {"working", "verifying", "merging"}
+
+
+def test_a_report_is_written_whole_or_not_at_all(landed: tuple[Place, Landed]) -> None:
+    place, done = landed
+    report = place.root / "report.html"
+    report.write_text("mine")
+    assert place.run("report", done.run, "--output", "report.html").returncode == 2
+    assert report.read_text() == "mine"
+    written = place.run("report", done.run, "--output", "report.html", "--force")
+    assert written.stdout.startswith("The report is in report.html (")
+    assert report.read_text().startswith("<!doctype html>")
+    nowhere = place.run("report", done.run, "--output", "/proc/report.html")
+    assert nowhere.returncode == 2
+    assert "error: /proc/report.html cannot be written: " in nowhere.stderr
+    assert [path.name for path in place.root.glob(".report-*")] == []
+
+
+@pytest.mark.slow
+def test_a_report_says_why_a_task_failed_and_how_to_go_on(place: Place) -> None:
+    agent = "echo half >hello; exit 3"
+    done = place.run("run", "plan.md", "--repo", "project", "--agent-command", agent, "--json")
+    run = json.loads(done.stdout)["execution_id"]
+    printed = place.run("report", run).stdout
+    assert "The run has failed: 1 failed of 1 task" in printed
+    assert "## What did not land, and why\n\n### `1.1 Say hello`\n\nfailed, agent: `" in printed
+    assert f"commandcenter salvage restore {run}/1.1/" in printed
+    assert f"commandcenter retry {run} 1.1\n" in printed
+    restored = place.run(*_command(printed, "salvage restore"))
+    assert restored.returncode == 0, restored.stderr
+
+
+def _command(printed: str, words: str) -> list[str]:
+    line = next(line for line in printed.splitlines() if f"commandcenter {words}" in line)
+    return line.split()[1:]
 
 
 def test_events_are_a_document_a_line(landed: tuple[Place, Landed]) -> None:

@@ -16,7 +16,10 @@ from commandcenter.api import feed, text
 from commandcenter.api.guard import Guard
 from commandcenter.api.needs import Service
 from commandcenter.api.problem import Border, Json, register
+from commandcenter.api.report import reports
 from commandcenter.api.schema import (
+    PIPELINE,
+    PREFIX,
     BatchAnswer,
     DecideRequest,
     EventAnswer,
@@ -38,8 +41,6 @@ from commandcenter.core.errors import InputError
 from commandcenter.core.forge import Decision
 from commandcenter.core.run import Log
 
-PREFIX = "/api/v1"
-PIPELINE = f"{PREFIX}/autonomous"
 WEBHOOKS = "/webhooks"
 _BODY_BYTES_MAX = 6 * 2**20
 _WEBHOOK_BYTES_MAX = 2**20
@@ -67,6 +68,7 @@ def create_api(service: Service, *, host: str = "127.0.0.1") -> FastAPI:
     app.include_router(_entrance())
     app.include_router(_runs(service), prefix=PIPELINE)
     app.include_router(_watching(service), prefix=PIPELINE)
+    app.include_router(reports(service), prefix=PIPELINE)
     app.include_router(_machine(service), prefix=PREFIX)
     app.include_router(upkeep(service), prefix=PREFIX)
     app.include_router(webhooks(service), prefix=WEBHOOKS)

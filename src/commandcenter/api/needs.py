@@ -16,6 +16,7 @@ from commandcenter.core.run import (
     Submission,
     TaskStatus,
 )
+from commandcenter.core.run_report import RunReport
 from commandcenter.core.spending import Spending
 from commandcenter.core.upkeep import Files, Item, Restored, Salvaged
 from commandcenter.core.webhook import Headers, Heard
@@ -46,6 +47,9 @@ class Service(Protocol):
 
     async def spending(self, execution_id: str) -> Sequence[Spending]:
         """Return what the agents of a run have used, by profile."""
+
+    async def report(self, execution_id: str) -> RunReport:
+        """Return what became of a run, or has so far."""
 
     async def task(self, execution_id: str, number: str) -> TaskStatus:
         """Return the task of exactly this number."""

@@ -32,6 +32,8 @@ from commandcenter.core.upkeep import Item, Restored, Salvaged, Thing
 Number = int | float | str
 """A batch number: 1 or 1.5, and text where a number would not be what its plan writes: `1.10`."""
 
+PREFIX = "/api/v1"
+PIPELINE = f"{PREFIX}/autonomous"
 _TEXT_MAX = 100_000
 _WHOLE_MAX = 2**53
 """Greater whole numbers are not exact in JavaScript."""
@@ -157,6 +159,7 @@ class StatusAnswer(BaseModel):
     progress: float = Field(description="Ended tasks over all tasks, 0 to 1.")
     active_prs: list[ActiveProposal]
     notes: list[str]
+    report: str = Field(description="Where all that became of it can be read.")
     started_at: str | None
     completed_at: str | None
 
@@ -186,8 +189,9 @@ class StatusAnswer(BaseModel):
             progress=sum(task.state.ended for task in tasks) / len(tasks) if tasks else 1.0,
             active_prs=[_active(task) for task in tasks if _is_open(task)],
             notes=list(run.notes),
-            started_at=_time(run.started_ms),
-            completed_at=_time(run.ended_ms),
+            report=f"{PIPELINE}/{run.execution_id}/report?format=html",
+            started_at=iso(run.started_ms),
+            completed_at=iso(run.ended_ms),
         )
 
 
@@ -256,8 +260,8 @@ class TaskAnswer(BaseModel):
             review=task.review or None,
             tokens=Tokens(input=task.input_tokens, output=task.output_tokens),
             cost_usd=task.cost_usd,
-            started_at=_time(task.started_ms),
-            completed_at=_time(task.ended_ms),
+            started_at=iso(task.started_ms),
+            completed_at=iso(task.ended_ms),
             error=(task.explanation or task.reason) if bad else None,
         )
 
@@ -309,8 +313,8 @@ class BatchAnswer(BaseModel):
             status=batch.state,
             depends_on=[_number(other) for other in batch.depends_on],
             tasks=[TaskAnswer.of(task) for task in batch.tasks],
-            started_at=_time(min(started, default=0)),
-            completed_at=_time(max(ended, default=0) if batch.state.ended else 0),
+            started_at=iso(min(started, default=0)),
+            completed_at=iso(max(ended, default=0) if batch.state.ended else 0),
         )
 
 
@@ -332,7 +336,7 @@ class EventAnswer(BaseModel):
             seq=event.seq,
             execution_id=event.run,
             kind=event.kind,
-            at=_time(event.at_ms) or "",
+            at=iso(event.at_ms) or "",
             task=event.task or None,
             attempt=event.attempt or None,
             data=dict(event.data),
@@ -400,7 +404,7 @@ class SalvageAnswer(BaseModel):
             commit=salvaged.commit or None,
             size_bytes=salvaged.size_bytes,
             why=salvaged.why,
-            since=_time(salvaged.since_ms) or "",
+            since=iso(salvaged.since_ms) or "",
         )
 
 
@@ -566,7 +570,8 @@ def _number(batch: str) -> Number:
     return number if repr(number) == batch and not number.is_integer() else batch
 
 
-def _time(at_ms: int) -> str | None:
+def iso(at_ms: int) -> str | None:
+    """Return a time as it goes over the wire; None for 0."""
     if not at_ms:
         return None
     at = datetime.fromtimestamp(at_ms / 1000, UTC)

@@ -118,6 +118,8 @@ def _footer(
     yield from _unverified(tasks)
     yield from (f"note: {note}" for note in status.notes)
     yield from _advice(status, tasks)
+    run = status.execution_id
+    yield f"All of it: commandcenter report {run} --format html --output report.html"
 
 
 def _outcome(status: StatusAnswer) -> str:
@@ -155,18 +157,12 @@ def _used(used: Sequence[SpendingAnswer]) -> Iterator[str]:
     asked = sum(each.tokens.input for each in used)
     answered = sum(each.tokens.output for each in used)
     unpriced = sum(each.unpriced for each in used)
-    cost = _cost(sum(each.cost_usd for each in used), unpriced)
+    cost = wording.price(sum(each.cost_usd for each in used), unpriced)
     yield f"Used: {asked:,} tokens in, {answered:,} out, {cost}"
     if len(used) > 1:
         for each in used:
             tokens = f"{each.tokens.input:,} in, {each.tokens.output:,} out"
-            yield f"  by {each.profile}: {tokens}, {_cost(each.cost_usd, each.unpriced)}"
-
-
-def _cost(cost_usd: float, unpriced: int) -> str:
-    if not unpriced:
-        return f"${cost_usd:.2f}"
-    return f"at least ${cost_usd:.2f}" if cost_usd else "cost unknown"
+            yield f"  by {each.profile}: {tokens}, {wording.price(each.cost_usd, each.unpriced)}"
 
 
 def _unverified(tasks: Sequence[TaskAnswer]) -> Iterator[str]:

@@ -2,39 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 
 from commandcenter.api.schema import Checks, Tokens
-
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
-
-
-def clean(text: str) -> str:
-    """Return text without anything that a terminal would obey rather than show."""
-    return "".join(map(_shown, _ESCAPES.sub("", text)))
-
-
-def _shown(character: str) -> str:
-    if character in "\n\t" or character.isprintable():
-        return character
-    return " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
-
-
-def one_line(text: str) -> str:
-    """Return text as a single clean line."""
-    return " ".join(clean(text).split())
-
-
-def duration(seconds: float) -> str:
-    """Return a time span: `4.2s`, `1m05s`, `2h03m`."""
-    if seconds < 10:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 1:
-        return f"{rest}s"
-    hours, minutes_left = divmod(minutes, 60)
-    return f"{hours}h{minutes_left:02}m" if hours else f"{minutes}m{rest:02}s"
+from commandcenter.core.words import clean as clean
+from commandcenter.core.words import count as count
+from commandcenter.core.words import duration as duration
+from commandcenter.core.words import one_line as one_line
+from commandcenter.core.words import price as price
 
 
 def elapsed(started_at: str | None, completed_at: str | None, now: datetime) -> str:
@@ -86,8 +61,3 @@ def usage(tokens: Tokens, cost_usd: float) -> str:
 
 def _thousands(count: int) -> str:
     return str(count) if count < 1000 else f"{count / 1000:.0f}k"
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 task`, `2 tasks`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -7,6 +7,7 @@ import hashlib
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,8 @@ from commandcenter.core.run import (
     TaskStatus,
     overall,
 )
+from commandcenter.core.run_report import KINDS as REPORTED
+from commandcenter.core.run_report import RunReport, report_of
 from commandcenter.core.spending import KINDS, Spending, by_profile
 from commandcenter.core.upkeep import Files, Item, Restored, Salvaged
 from commandcenter.core.webhook import Headers, Heard
@@ -396,6 +399,34 @@ class Service:
             NotFound: there is no such run.
         """
         return await self._database.transact(_spending, execution_id)
+
+    async def report(self, execution_id: str) -> RunReport:
+        """Return what became of a run, or has so far: all of it from what is stored.
+
+        Raises:
+            NotFound: there is no such run.
+        """
+        run, events = await self._database.transact(self._reported, execution_id)
+        refused = await asyncio.to_thread(self._refused, run)
+        salvaged: dict[str, list[str]] = {}
+        for each in await self._salvage.list():
+            if each.run == execution_id:
+                salvaged.setdefault(each.task, []).append(each.id)
+        return report_of(
+            run,
+            [self._with_full_url(event) for event in events],
+            refused=refused,
+            salvaged=salvaged,
+            now_ms=self._equipment.now_ms(),
+        )
+
+    def _reported(self, session: Session, execution_id: str) -> tuple[RunStatus, tuple[Event, ...]]:
+        run = self._run(session, execution_id)
+        return run, views.events_of(session, execution_id, REPORTED)
+
+    def _refused(self, run: RunStatus) -> dict[str, Counter[str]]:
+        logs = self._equipment.logs
+        return {task.id: logs.refusals(run.execution_id, task.id) for task in run.tasks}
 
     async def task(self, execution_id: str, number: str) -> TaskStatus:
         """Return one task of a run.
