@@ -91,7 +91,7 @@ async def running(
 
     Raises:
         AlreadyRunning: another live service owns the data folder.
-        InputError: the port is taken, or the data folder cannot be used.
+        InputError: the port is taken, the data folder cannot be used, or there is no fitting git.
         DiskFull: there is no room to work in.
     """
     with _owning(settings), _listening(host, port) as listening:
@@ -106,6 +106,7 @@ async def running(
         )
         async with _served(web, listening):
             try:
+                await parts.require()
                 await flow.start()
                 _announce(settings, url)
                 yield Running(service, url)
@@ -239,6 +240,10 @@ class _Parts:
             external_checks=settings.merge_queue.external_checks,
             external_checks_wait_s=settings.merge_queue.external_checks_wait_s,
         )
+
+    async def require(self) -> None:
+        """Make sure that there is what going on with any run needs, or its tasks would fail."""
+        await self._git.check_version()
 
     def flow(self) -> Flow:
         # Imported here, since a service that only reads need not pay for the engine.

@@ -131,6 +131,15 @@ def test_pull_requests_that_are_left_open_are_success_when_asked_for(place: Plac
     assert "it waits for approval: commandcenter approve " in done.stdout
 
 
+def test_the_doctor_fails_when_something_is_missing_and_says_what(place: Place) -> None:
+    (place.root / ".gitconfig").write_text("[broken\n")
+    told, said = place.run("doctor"), place.run("doctor", "--json")
+    findings = {each["name"]: each for each in json.loads(said.stdout)}
+    assert (told.returncode, said.returncode) == (1, 1)
+    assert findings["git settings"]["health"] == "missing"
+    assert f"hint: {findings['git settings']['hint']}" in " ".join(told.stdout.split())
+
+
 def test_the_service_answers_the_documented_calls_and_stops_cleanly(
     place: Place, until: Until
 ) -> None:

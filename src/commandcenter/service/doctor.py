@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+import sqlalchemy as sa
+
 from commandcenter import plugins
 from commandcenter.agents import shell
 from commandcenter.core.agent import Profile
@@ -22,9 +24,15 @@ from commandcenter.core.registries import Registries
 from commandcenter.core.run import Finding, Health
 from commandcenter.core.workspace import Hold, Strength, Workspaces
 from commandcenter.service import webhooks
+from commandcenter.service.clock import CLOCK, Clock, read_clock
 from commandcenter.service.durability import DURABILITY, durability
+from commandcenter.service.git_settings import GIT_SETTINGS, git_settings
+from commandcenter.service.port import port_finding
+from commandcenter.service.programs import NoVersion, version
 from commandcenter.settings import NO_REVIEW, Settings
 from commandcenter.stages.job import Options
+from commandcenter.store import views
+from commandcenter.store.condition import condition, rescue
 from commandcenter.store.database import Database
 from commandcenter.system.git import VERSION_MIN, Git
 
@@ -42,6 +50,11 @@ _PRIVATE = "one in a private network is refused unless [egress.addresses] says w
 _BETTER = "install or allow bubblewrap, which isolates whole, or use mode container"
 _UNTRIED = "; not tried, which would start its engine: a run that asks for it tries it"
 _LIMIT_ENGINE = "limit the engine itself, where it runs"
+LOG_BYTES_MAX = 256 * 2**20
+"""A write-ahead log of this size is one that somebody keeps from being taken in."""
+_MEND_FIRST = "mend what else is missing first"
+_LONG_LOG = "it grows while another program reads {path}: end that program"
+_SIGNED_IN = "; your own sign-in of Claude Code stays out of sandboxes"
 _MAKE_HARD = "run the service as root, or where it may make cgroups, so that the kernel keeps them"
 
 
@@ -57,7 +70,9 @@ class Doctor:
         database: Database,
         registries: Callable[[], Awaitable[Registries]],
         forges: Callable[[], Awaitable[Sequence[Finding]]],
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or Clock(read_clock())
         self._settings = settings
         self._database = database
         self._git = git
@@ -107,15 +122,18 @@ class Doctor:
         """Return what is and is not in order, one finding a prerequisite."""
         return (
             await _guarded("git", self._git_finding),
+            await _guarded(GIT_SETTINGS, self._git_settings),
             *[await _guarded(f"mode {mode}", self._mode(mode)) for mode in self._workspaces],
             *[await _guarded(f"limits {mode}", self._limits(mode)) for mode in self._workspaces],
-            *[self._wanted(profile) for profile in self._profiles()],
+            *[await self._wanted(profile) for profile in self._profiles()],
             *await self._forges(),
             webhooks.finding(self._settings.forge, self._settings.environ),
             await _guarded("network", self._network),
             self._disk(),
             await _guarded(DURABILITY, self._durability),
-            _database(),
+            await _guarded("database", self._database_finding),
+            await _guarded(CLOCK, self._clock_finding),
+            await asyncio.to_thread(port_finding, self._settings),
         )
 
     async def _git_finding(self) -> Finding:
@@ -123,6 +141,9 @@ class Doctor:
         await self._git.check_version()
         least = ".".join(map(str, VERSION_MIN))
         return Finding("git", Health.OK, f"{version} (at least {least} is needed)")
+
+    async def _git_settings(self) -> Finding:
+        return await git_settings(self._git, self._program)
 
     def _mode(self, mode: str) -> Callable[[], Awaitable[Finding]]:
         async def look() -> Finding:
@@ -149,7 +170,8 @@ class Doctor:
             strength = await self._seen(mode)
             if not strength.ok:
                 missing = self._missing(mode)
-                return Finding(f"limits {mode}", missing, "there are none without the mode")
+                detail = "there are none without the mode"
+                return Finding(f"limits {mode}", missing, detail, _MEND_FIRST)
             detail = ", ".join(f"{name} {_HOLDS[hold]}" for name, hold in strength.limits.items())
             if strength.limits.get("memory") is Hold.HARD:
                 return Finding(f"limits {mode}", Health.OK, detail)
@@ -165,9 +187,9 @@ class Doctor:
         used = [self._settings.profile(name) for name in names if name != NO_REVIEW]
         return [*used, *(each for each in self._settings.profiles if each not in used)]
 
-    def _wanted(self, profile: Profile) -> Finding:
+    async def _wanted(self, profile: Profile) -> Finding:
         """Return a finding that is no failure for an agent that nobody asked for."""
-        finding = self._agent(profile, self._settings.mode)
+        finding = await self._versioned(profile, self._agent(profile, self._settings.mode))
         provider = self._settings.provider(profile.provider)
         credential = provider.credential_variable(self._settings.environ)
         asked = profile.name in self._settings.configured or credential
@@ -175,6 +197,23 @@ class Doctor:
             return finding
         detail = f"{finding.detail}; nobody configured this agent"
         return replace(finding, health=Health.DEGRADED, detail=detail)
+
+    async def _versioned(self, profile: Profile, finding: Finding) -> Finding:
+        """Return a finding with the version of the agent's program, if it has one that works."""
+        try:
+            program = self._program(plugins.agent(profile.agent).program)
+        except InputError:
+            return finding
+        if program is None:
+            return finding
+        try:
+            number = await version(program, self._settings.environ)
+        except NoVersion as error:
+            if finding.health is Health.MISSING:
+                return finding
+            hint = f"install `{program.name}` again"
+            return Finding(finding.name, Health.DEGRADED, error.message, hint)
+        return replace(finding, detail=f"{program.name} {number}; {finding.detail}")
 
     def _agent(self, profile: Profile, mode: str) -> Finding:
         name = f"`{profile.name}`"
@@ -224,11 +263,30 @@ class Doctor:
             where = f" for {provider.name}" if profile.provider else ""
             return Finding(name, Health.OK, f"agent claude, credential{where} from ${variable}")
         hint = f"set {provider.variables}; to try without a model, use --agent-command"
+        if not profile.provider and _is_signed_in(self._settings.environ):
+            hint += _SIGNED_IN
         return Finding(name, Health.MISSING, "no model credential is set", hint)
 
     async def _durability(self) -> Finding:
         settings = self._settings
         return await durability(settings.data_dir, self._git, self._database, settings.environ)
+
+    async def _database_finding(self) -> Finding:
+        path = self._settings.data_dir / "commandcenter.sqlite"
+        found = await asyncio.to_thread(condition, path)
+        log = f"its write-ahead log {amount(found.log_bytes)}"
+        detail = f"SQLite {sqlite3.sqlite_version}; {amount(found.size_bytes)}, {log}"
+        if found.damage:
+            hint = rescue(path)
+            return Finding("database", Health.MISSING, f"{detail}; damaged: {found.damage}", hint)
+        if found.log_bytes > LOG_BYTES_MAX:
+            return Finding("database", Health.DEGRADED, detail, _LONG_LOG.format(path=path))
+        whole = "no damage" if found.checked else "too large to look through for damage"
+        return Finding("database", Health.OK, f"{detail}; {whole}")
+
+    async def _clock_finding(self) -> Finding:
+        newest_ms = await self._database.transact(views.newest_event_ms)
+        return self._clock.finding(self._settings.data_dir, newest_ms)
 
     async def _network(self) -> Finding:
         policy, profiles = self._settings.egress, self._settings.profiles
@@ -273,10 +331,16 @@ async def _guarded(name: str, look: Callable[[], Awaitable[Finding]]) -> Finding
         return await look()
     except CommandCenterError as error:
         return Finding(name, Health.MISSING, error.message, error.hint)
+    except (OSError, sa.exc.DatabaseError) as error:
+        # What it is looked at with is not in order: that has a finding of its own.
+        cause = error.orig if isinstance(error, sa.exc.DatabaseError) else error
+        return Finding(name, Health.MISSING, f"it cannot be looked at: {cause}", _MEND_FIRST)
 
 
-def _database() -> Finding:
-    return Finding("database", Health.OK, f"SQLite {sqlite3.sqlite_version}")
+def _is_signed_in(environ: Mapping[str, str]) -> bool:
+    """Say whether the user has signed in to Claude Code, for which no conversation is begun."""
+    folder = environ.get("CLAUDE_CONFIG_DIR") or f"{environ.get('HOME', '')}/.claude"
+    return (Path(folder) / ".credentials.json").is_file()
 
 
 def disk_of(folder: Path) -> Callable[[], Space]:

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, sessionmaker
 
 from commandcenter.core.errors import DiskFull, InputError, newer_record
+from commandcenter.store.condition import is_damage, rescue
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -185,11 +186,18 @@ def migrate(engine: sa.Engine) -> None:
     """Bring our tables to this version's form, keeping what is in them.
 
     Raises:
-        InputError: a newer version of CommandCenter made them.
+        InputError: a newer version of CommandCenter made them, or the file is damaged.
     """
-    with engine.connect() as connection:
-        if _is_current(connection):
-            return
+    try:
+        with engine.connect() as connection:
+            if _is_current(connection):
+                return
+    except sa.exc.DatabaseError as error:
+        if not is_damage(error.orig):
+            raise
+        path = Path(engine.url.database or "")
+        said = f"The database {path} is damaged: {error.orig}."
+        raise InputError(said, hint=rescue(path)) from error
     with impatient(), engine.begin() as connection:
         if connection.dialect.name == "sqlite":
             # The driver begins no transaction for a CREATE TABLE: a crash would leave half of them.

@@ -350,6 +350,13 @@ def events(
     return tuple(_event(row) for row in rows)
 
 
+def newest_event_ms(session: Session) -> int:
+    """Return the time of the event that was stored last, 0 when there is none."""
+    table = schema.events
+    query = sa.select(table.c.at_ms).order_by(table.c.seq.desc()).limit(1)
+    return session.execute(query).scalar() or 0
+
+
 def events_of(session: Session, run: str, kinds: Sequence[EventKind]) -> tuple[Event, ...]:
     """Return all events of a run that are of these kinds, in order."""
     table = schema.events
