@@ -313,9 +313,12 @@ async def test_without_a_service_what_was_in_progress_is_recovering(
         await in_progress(service.service, run)
 
     async with app.reading(settings) as reader:
-        status = await reader.run(run)
+        status, report = await reader.run(run), await reader.report(run)
     assert (status.status, status.phase) == (State.IN_PROGRESS, Phase.RECOVERING)
     assert [task.phase for task in status.tasks] == [Phase.RECOVERING]
+    assert (report.going, report.run) == (True, status)
+    assert report.commands == ("commandcenter serve", f"commandcenter run --resume {run}")
+    assert report.tasks[0].tries[0].end_ms == 0
 
     async with running(settings) as service:
         assert (await service.service.run(run)).phase is None

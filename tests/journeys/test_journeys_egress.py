@@ -78,6 +78,8 @@ async def test_agent_and_checks_fetch_what_is_allowed_and_what_is_refused_is_nam
     assert "### Refused connections" in body
     assert "`elsewhere.test:80`" in body
     assert "elsewhere.test:80" in "\n".join(ended.status["notes"])
+    report = await desk.get(f"/{ended.execution_id}/report")
+    assert report["tasks"][0]["refused"] == [{"where": "elsewhere.test:80", "times": 1}]
     logs = await desk.get(f"/{ended.execution_id}/logs")
     journals = {each["name"]: each for each in logs if each["stream"] == "egress"}
     assert len(journals) == 2

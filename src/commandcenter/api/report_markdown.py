@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from commandcenter.api.report_words import at, judged, outcome, spent, stands, used_words
 from commandcenter.core.check import Found, Receipt
@@ -14,6 +14,8 @@ from commandcenter.core.words import clean, duration, one_line, price
 
 LINES_MAX = 30
 """Of the last words of a check that failed."""
+WIDTH_MAX = 60
+"""Up to which cells of a table stand below each other."""
 
 
 def markdown(report: RunReport) -> str:
@@ -239,6 +241,10 @@ def _code(text: str) -> str:
     return code(one_line(text))
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [min(max(map(len, column)), WIDTH_MAX) for column in zip(head, *rows, strict=True)]
+    lines = [head, ["-" * max(width, 3) for width in widths], *rows]
+    return "\n".join(
+        f"| {' | '.join(map(str.ljust, line, [max(width, 3) for width in widths]))} |"
+        for line in lines
+    )
