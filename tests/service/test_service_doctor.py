@@ -19,7 +19,8 @@ from starlette.applications import Starlette
 
 from commandcenter import app
 from commandcenter.core.errors import InputError
-from commandcenter.core.run import Finding, Health, Submission
+from commandcenter.core.run import Finding, Health, RunStatus, State, Submission
+from commandcenter.service import Service
 from commandcenter.service.clock import Clock, Reading, read_clock
 from commandcenter.service.programs import NoVersion, version
 from commandcenter.settings import Settings, load
@@ -418,6 +419,47 @@ async def test_a_run_is_stopped_by_what_it_needs_and_by_nothing_else(
 
     assert none == ()
     assert started.status == "started"
+
+
+async def test_a_retry_needs_what_its_run_needs(settings: Settings, tmp_path: Path) -> None:
+    tool = program(tmp_path / "tools" / "tool", "exit 3")
+    config = tmp_path / "config.toml"
+    config.write_text(
+        f'[limits]\ntries = 1\n[profiles.own]\nagent = "shell"\ncommand = "tool"\n'
+        f'programs = ["{tool}"]\n'
+    )
+    (tmp_path / "plan.md").write_text(PLAN)
+    asked = Submission(
+        plan_path=str(tmp_path / "plan.md"),
+        repository=str(await repository(tmp_path / "project")),
+        agent="own",
+        reviewer="none",
+    )
+    serving = app.running(
+        load(settings.environ, config=config), host="127.0.0.1", port=0, api=lambda _: Starlette()
+    )
+    async with serving as service:
+        run = (await service.service.submit(asked)).execution_id
+        ended = await over(service.service, run)
+        tool.rename(tmp_path / "tools" / "gone")
+        with pytest.raises(InputError, match="there is no program") as refused:
+            await service.service.retry(run)
+        left = await service.service.run(run)
+        (tmp_path / "tools" / "gone").rename(tool)
+        again = await service.service.retry(run)
+
+    assert refused.value.hint
+    assert (ended.status, left.status) == (State.FAILED, State.FAILED)
+    assert again.ended_ms == 0
+
+
+async def over(service: Service, run: str) -> RunStatus:
+    """Return a run when it has ended."""
+    after = 0
+    while not (status := await service.run(run)).ended_ms:
+        for event in await service.wait_for_events(run, after=after, timeout_s=1):
+            after = event.seq
+    return status
 
 
 async def repository(folder: Path) -> Path:

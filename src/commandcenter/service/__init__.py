@@ -510,13 +510,15 @@ class Service:
         """Try failed, skipped and cancelled tasks again: one with what needs it, or all.
 
         Raises:
-            InputError: there is nothing to retry.
+            InputError: there is nothing to retry, or what the run needs is not in order.
         """
         flow = self._working()
         if task is not None:
             await self.task(execution_id, task)
-        upstream = (await self.run(execution_id)).upstream
-        async with self._gate.entered(upstream):
+        record = await self._database.transact(views.read_run, execution_id)
+        await self._doctor.require(record.mode, Options.from_json(record.options))
+        self._equipment.forge(record.upstream, record.target)
+        async with self._gate.entered(record.upstream):
             await self._retry(flow, execution_id, task)
         return await self.run(execution_id)
 
