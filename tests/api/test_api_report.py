@@ -97,12 +97,22 @@ def lived(task: str, words: str) -> Iterator[Event]:
         "problem": "",
         **used,
     }
+    external = {"name": words, "state": "failed", "run": words, "summary": words}
+    looked_at: dict[str, Any] = {
+        "schema": 1,
+        "head": "h" * 40,
+        "failed": [words],
+        "again": [[words, words]],
+        "checks": [{**external, "url": f"javascript:{words}"}],
+    }
     decided = {"decision": "revise", "words": words, "by": words, "head": "h" * 40}
     yield happened(task, EventKind.TASK_STARTED, 1)
     yield happened(task, EventKind.TASK_PHASE, 4, phase="waiting", waiting_for=words)
     yield happened(task, EventKind.TASK_CAPTURED, 5, data=captured)
     yield happened(task, EventKind.TASK_CHECKED, 6, data=checked)
     yield happened(task, EventKind.TASK_PROPOSED, 7, number=7, url=f"javascript:{words}")
+    yield happened(task, EventKind.TASK_LOOKED_AT, 7, data=looked_at)
+    yield happened(task, EventKind.TASK_HANDED_OVER, 7, schema=1, head="h" * 40, since_ms=1)
     yield happened(task, EventKind.TASK_REVIEWED, 8, data=review)
     yield happened(task, EventKind.TASK_DECIDED, 9, data=decided)
     yield happened(task, EventKind.TASK_TRY_FAILED, 9, why=words, next=2, feedback=words)
@@ -274,6 +284,13 @@ def test_a_failure_is_told_with_its_words_and_what_to_do() -> None:
     assert "`1 failed` failed, exit code 1:\n\n```\n1 failed\n```" in content
     assert f"commandcenter logs {RUN} 1.1\n" in content
     assert f"commandcenter retry {RUN} 1.1\n" in content
+
+
+def test_checks_of_others_and_what_the_forge_lands_are_told() -> None:
+    content = markdown(told(1, "ci/build"))
+    assert f"Checks of others on `{'h' * 12}`, try 1, " in content
+    assert "| failed | `ci/build` | `ci/build` |" in content
+    assert f"The forge was to land `{'h' * 12}` from " in content
 
 
 def test_every_task_has_a_lane_with_its_phases() -> None:

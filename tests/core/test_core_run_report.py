@@ -198,6 +198,25 @@ def test_what_was_used_is_told_by_profile() -> None:
     assert (used.profile, used.asked, used.input_tokens, used.cost_usd) == ("claude", 3, 30, 1.5)
 
 
+def test_of_the_checks_of_others_the_last_word_on_each_commit_is_told() -> None:
+    check = {"name": "ci", "state": "pending", "run": "1", "summary": "", "url": ""}
+    seen: dict[str, Any] = {"schema": 1, "head": "h1", "failed": [], "again": [], "checks": [check]}
+    events = [
+        LANDED[0],
+        event(EventKind.TASK_LOOKED_AT, 2, **seen),
+        event(EventKind.TASK_LOOKED_AT, 3, **{**seen, "checks": [{**check, "state": "passed"}]}),
+        event(EventKind.TASK_LOOKED_AT, 4, 2, **{**seen, "head": "h2", "failed": ["ci"]}),
+        event(EventKind.TASK_HANDED_OVER, 5, 2, schema=1, head="h2", since_ms=5000),
+    ]
+    task = told(events).tasks[0]
+    assert [(each.commit, each.checks[0].state.value) for each in task.external] == [
+        ("h1", "passed"),
+        ("h2", "pending"),
+    ]
+    assert task.external[1].failed == ("ci",)
+    assert [(each.commit, each.at_ms) for each in task.handed_over] == [("h2", 5000)]
+
+
 def test_a_task_that_failed_names_every_way_to_go_on() -> None:
     failed = event(EventKind.TASK_FAILED, 4, reason="checks", explanation="red")
     report = told((*LANDED[:2], failed), ended_s=5)

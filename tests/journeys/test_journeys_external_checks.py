@@ -96,3 +96,7 @@ async def test_what_the_ci_rejects_is_mended_by_the_agent_and_lands_when_it_pass
     [failed] = ended.data("task.try_failed", "1.1")
     assert failed["why"] == "external checks did not pass: ci/build"
     assert "url: https://ci.example/7\n2 tests failed" in failed["feedback"]
+    reported = (await desk.get(f"/{run}/report"))["tasks"][0]
+    seen = [each["checks"][0]["state"] for each in reported["external_checks"]]
+    assert seen == ["failed", "passed"]
+    assert [each["decision"] for each in reported["decisions"]] == ["approve", "approve"]

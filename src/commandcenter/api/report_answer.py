@@ -9,12 +9,14 @@ from pydantic import BaseModel, Field
 
 from commandcenter.api.schema import SpendingAnswer, StatusAnswer, TaskAnswer, iso
 from commandcenter.core.check import Found, Receipt
-from commandcenter.core.forge import Issue
+from commandcenter.core.forge import ExternalCheck, Issue
 from commandcenter.core.run import Phase, State
 from commandcenter.core.run_report import (
     SCHEMA,
     Checked,
     Decided,
+    External,
+    HandedOver,
     Happened,
     Reviewed,
     RunReport,
@@ -129,6 +131,53 @@ class CheckedAnswer(BaseModel):
         )
 
 
+class ExternalCheckAnswer(BaseModel):
+    """What the forge showed of one check that is not ours."""
+
+    name: str
+    state: str
+    summary: str
+    url: str | None
+
+    @classmethod
+    def of(cls, check: ExternalCheck) -> Self:
+        """Return the wire form."""
+        return cls(name=check.name, state=check.state, summary=check.summary, url=check.url or None)
+
+
+class ExternalAnswer(BaseModel):
+    """What the forge showed last of the checks of others, for one commit."""
+
+    attempt: int
+    at: str | None
+    commit: str
+    checks: list[ExternalCheckAnswer]
+    failed: list[str] = Field(description="Those that failed and were not seen to pass since.")
+
+    @classmethod
+    def of(cls, external: External) -> Self:
+        """Return the wire form."""
+        return cls(
+            attempt=external.attempt,
+            at=iso(external.at_ms),
+            commit=external.commit,
+            checks=[ExternalCheckAnswer.of(check) for check in external.checks],
+            failed=list(external.failed),
+        )
+
+
+class HandedOverAnswer(BaseModel):
+    """From when on the forge was to land a commit."""
+
+    at: str | None
+    commit: str
+
+    @classmethod
+    def of(cls, handed: HandedOver) -> Self:
+        """Return the wire form."""
+        return cls(at=iso(handed.at_ms), commit=handed.commit)
+
+
 class IssueAnswer(BaseModel):
     """One thing that a reviewer found."""
 
@@ -222,6 +271,8 @@ class TaskReportAnswer(BaseModel):
     spans: list[SpanAnswer]
     tries: list[TryAnswer]
     checks: list[CheckedAnswer]
+    external_checks: list[ExternalAnswer]
+    handed_over: list[HandedOverAnswer]
     reviews: list[ReviewedAnswer]
     decisions: list[DecidedAnswer]
     pull_requests: list[PullRequestAnswer]
@@ -237,6 +288,8 @@ class TaskReportAnswer(BaseModel):
             spans=[SpanAnswer.of(each) for each in task.spans],
             tries=[TryAnswer.of(each) for each in task.tries],
             checks=[CheckedAnswer.of(each) for each in task.checks],
+            external_checks=[ExternalAnswer.of(each) for each in task.external],
+            handed_over=[HandedOverAnswer.of(each) for each in task.handed_over],
             reviews=[ReviewedAnswer.of(each) for each in task.reviews],
             decisions=[DecidedAnswer.of(each) for each in task.decisions],
             pull_requests=[

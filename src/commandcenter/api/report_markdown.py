@@ -9,7 +9,15 @@ from commandcenter.core.check import Found, Receipt
 from commandcenter.core.forge import Issue
 from commandcenter.core.markdown import block, cell, code
 from commandcenter.core.run import Phase, Reason
-from commandcenter.core.run_report import Checked, Decided, Reviewed, RunReport, TaskReport, Try
+from commandcenter.core.run_report import (
+    Checked,
+    Decided,
+    External,
+    Reviewed,
+    RunReport,
+    TaskReport,
+    Try,
+)
 from commandcenter.core.words import clean, duration, one_line, price
 
 LINES_MAX = 30
@@ -144,6 +152,8 @@ def _task(task: TaskReport) -> Iterator[str]:
         yield "\n".join(map(_try, task.tries))
     for checked in task.checks:
         yield from _checks(checked)
+    for external in task.external:
+        yield from _external(external)
     yield from map(_review, task.reviews)
     yield from map(_decision, task.decisions)
 
@@ -156,6 +166,8 @@ def _task_facts(task: TaskReport) -> Iterator[str]:
         yield f"- Pull request: {_pull_requests(task)}"
     if status.merge_commit:
         yield f"- Merge commit: {code(status.merge_commit)}"
+    for handed in task.handed_over:
+        yield f"- The forge was to land {code(handed.commit[:12])} from {at(handed.at_ms)} on"
     if task.seconds:
         yield f"- Time: {_seconds(task.seconds)}"
     if status.input_tokens or status.output_tokens:
@@ -203,6 +215,19 @@ def _checks(checked: Checked) -> Iterator[str]:
     yield from (
         _words(receipt) for receipt in checked.receipts if receipt.found is not Found.PASSED
     )
+
+
+def _external(external: External) -> Iterator[str]:
+    of = code(external.commit[:12])
+    yield f"Checks of others on {of}, try {external.attempt}, {at(external.at_ms)}:"
+    if external.checks:
+        rows = [
+            (check.state.value, cell(one_line(check.name)), cell(one_line(check.summary)))
+            for check in external.checks
+        ]
+        yield _table(("State", "Check", "Summary"), rows)
+    else:
+        yield "The forge showed none."
 
 
 def _words(receipt: Receipt) -> str:

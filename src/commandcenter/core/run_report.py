@@ -6,10 +6,10 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeVar
 
 from commandcenter.core.check import Found, Receipt
-from commandcenter.core.forge import Issue, Review
+from commandcenter.core.forge import CheckState, ExternalCheck, Issue, Review
 from commandcenter.core.run import (
     AWAITS_APPROVAL,
     Event,
@@ -91,6 +91,26 @@ class Checked:
 
 
 @dataclass(frozen=True)
+class External:
+    """What a forge showed last of checks that are not ours, for one commit."""
+
+    attempt: int
+    at_ms: int
+    commit: str
+    checks: tuple[ExternalCheck, ...]
+    failed: tuple[str, ...]
+    """Names of those that failed and were not seen to pass since."""
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """From when on the forge was to land a commit."""
+
+    at_ms: int
+    commit: str
+
+
+@dataclass(frozen=True)
 class Reviewed:
     """What a reviewing agent said of one commit."""
 
@@ -140,6 +160,8 @@ class TaskReport:
     spans: tuple[Span, ...]
     tries: tuple[Try, ...]
     checks: tuple[Checked, ...]
+    external: tuple[External, ...]
+    handed_over: tuple[HandedOver, ...]
     reviews: tuple[Reviewed, ...]
     decisions: tuple[Decided, ...]
     pull_requests: tuple[PullRequestLink, ...]
@@ -258,6 +280,8 @@ def _task(
         spans=_spans(events, end_ms),
         tries=_tries(events),
         checks=tuple(map(_checked, of[EventKind.TASK_CHECKED])),
+        external=_newest(map(_external, of[EventKind.TASK_LOOKED_AT])),
+        handed_over=_newest(map(_handed_over, of[EventKind.TASK_HANDED_OVER])),
         reviews=tuple(map(_reviewed, of[EventKind.TASK_REVIEWED])),
         decisions=tuple(map(_decided, of[EventKind.TASK_DECIDED])),
         pull_requests=tuple(dict.fromkeys(map(_proposed, of[EventKind.TASK_PROPOSED]))),
@@ -354,6 +378,26 @@ def _checked(event: Event) -> Checked:
     receipts = tuple(map(Receipt.from_json, event.data["receipts"]))
     flaky = tuple(event.data.get("flaky", ()))
     return Checked(event.attempt, event.at_ms, event.data["judgement"], receipts, flaky)
+
+
+def _external(event: Event) -> External:
+    data = event.data
+    checks = tuple(
+        ExternalCheck(**{**each, "state": CheckState(each["state"])}) for each in data["checks"]
+    )
+    return External(event.attempt, event.at_ms, data["head"], checks, tuple(data["failed"]))
+
+
+def _handed_over(event: Event) -> HandedOver:
+    return HandedOver(event.at_ms, event.data["head"])
+
+
+_T = TypeVar("_T", External, HandedOver)
+
+
+def _newest(told: Iterable[_T]) -> tuple[_T, ...]:
+    """Return what was told last of each commit: it is told again with every change."""
+    return tuple({each.commit: each for each in told}.values())
 
 
 def _reviewed(event: Event) -> Reviewed:
