@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,8 @@ class _Qualification:
         if self._repo:
             await require_fit(self._repo)
         settings = await self._settings()
-        machine = describe(Path(tempfile.gettempdir()))
+        version = metadata.version("commandcenter")
+        machine = f"version     {version}\n{describe(Path(tempfile.gettempdir()))}"
         trials: list[Trial] = []
         with ExitStack() as around:
             if self._own_engines:
