@@ -120,10 +120,12 @@ async def test_one_that_leads_elsewhere_waits_and_lands_when_it_leads_here_again
     async with line.flow() as flow:
         await line.enqueue(flow)
         await line.waiting("1.1")
+        (told, _) = [task.waiting_for for task in await line.statuses()]
         before = await line.sample.paths()
         await pointed_at(line, "main")
         drained = await line.ended(time.monotonic())
 
+    assert told.endswith(", since its pull request was pointed at `other`")
     assert "a" not in before
     assert drained.ends == ["merged", "merged"]
     why = "task 1.1 waits for a person, since its pull request was pointed at `other`"

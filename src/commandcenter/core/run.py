@@ -61,7 +61,10 @@ class Reason(StrEnum):
 
 
 WAITS_FOR_A_PERSON = "a person to merge its pull request"
-"""What a task waits for whose change is ready. It is stored; told is how to approve it."""
+"""What a task waits for whose change is ready, with why if nobody asked for it.
+
+It is stored; told is how to approve it.
+"""
 
 
 WAITS_FOR_CHECKS = "external-checks"

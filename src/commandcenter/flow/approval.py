@@ -31,7 +31,8 @@ def decide(session: Session, key: TryKey, transitions: Transitions, word: Word, 
         InputError: the task does not wait for that, or not with this commit.
     """
     status = views.read_task(session, key.run, key.task)
-    if status.waiting_for != WAITS_FOR_A_PERSON or transitions.outdated(session, key):
+    awaits = status.waiting_for.startswith(WAITS_FOR_A_PERSON)
+    if not awaits or transitions.outdated(session, key):
         raise InputError(
             f"Task {key.task} does not wait for approval: it is {status.phase or status.state}.",
             hint=f"look at it: commandcenter status {key.run}",

@@ -101,8 +101,10 @@ class _MergeFlow:
             case "external":
                 external.conclude(session, key, self._transitions, record)
             case "waiting":
-                self._transitions.enter(session, key, Phase.WAITING, WAITS_FOR_A_PERSON)
-                if why := record.get("why"):
+                why = record.get("why")
+                since = f", since {why}" if why else ""
+                self._transitions.enter(session, key, Phase.WAITING, WAITS_FOR_A_PERSON + since)
+                if why:
                     note = f"task {key.task} waits for a person, since {why}"
                     facts.add_note(session, key.run, note)
             case "conflict":

@@ -352,9 +352,10 @@ class Service:
             task = replace(task, proposal_url=self._full(task.proposal_url))
         if task.waiting_for == WAITS_FOR_DISK:
             task = replace(task, waiting_for=self._equipment.disk_words())
-        elif task.waiting_for == WAITS_FOR_A_PERSON:
+        elif task.waiting_for.startswith(WAITS_FOR_A_PERSON):
+            since = task.waiting_for.removeprefix(WAITS_FOR_A_PERSON)
             how = f"commandcenter approve {task.run} {task.id}, or merge its pull request"
-            task = replace(task, waiting_for=f"{AWAITS_APPROVAL}: {how}")
+            task = replace(task, waiting_for=f"{AWAITS_APPROVAL}{since}: {how}")
         elif task.waiting_for.startswith(WAITS_FOR_MODEL):
             name = task.waiting_for.removeprefix(WAITS_FOR_MODEL).strip()
             words = self._equipment.gateway.pauses.words().get(name, task.waiting_for)
