@@ -26,10 +26,14 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
 
 from commandcenter.system import cgroup
 from commandcenter.system.watch import Watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # To import it takes longer than most of what we do.
+    from typing import Any
 
 LOCK = 3
 """The descriptor of the lock that the starter hands us."""

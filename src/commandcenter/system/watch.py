@@ -9,9 +9,13 @@ import ctypes
 import os
 import signal
 import time
-from typing import Any
 
 from commandcenter.system import cgroup, footprint
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # To import it takes longer than most of what we do.
+    from typing import Any
 
 LOOK_S = 0.25
 """How often it is looked at, at most."""
