@@ -33,6 +33,7 @@ def main() -> int:
 def _import_all() -> None:
     """Load once what every life needs."""
     import commandcenter.api.app
+    import commandcenter.app
     import commandcenter.cli.serve
     import commandcenter.flow  # noqa: F401
 
