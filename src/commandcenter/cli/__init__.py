@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Sequence
+from gc import freeze, set_threshold  # not the module: a command of ours has its name
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -66,7 +66,7 @@ def root(context: click.Context, data_dir: Path | None, config: Path | None) -> 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code; nothing else exits."""
     # Most of what is made lives for good: to look through it all for garbage is what costs.
-    gc.set_threshold(_COLLECTED_AFTER, 50, 100)
+    set_threshold(_COLLECTED_AFTER, 50, 100)
     try:
         code = root.main(arguments, prog_name="commandcenter", standalone_mode=False)
         sys.stdout.flush()
@@ -77,5 +77,5 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (Exception, KeyboardInterrupt) as error:
         code = failure.tell(error)
     # The process ends: nobody needs what its garbage collector would give back then.
-    gc.freeze()
+    freeze()
     sys.exit(code)
