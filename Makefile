@@ -20,8 +20,11 @@ setup: .venv/.ready
 demo: setup
 	@$(BIN)/python -m commandcenter.testing.demo
 
+# One more than there are processors: much of the time a test waits for something.
+TESTERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 test: setup
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff format --check src tests

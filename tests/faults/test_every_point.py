@@ -85,7 +85,7 @@ def unheard(points: tuple[str, ...], names: tuple[str, ...]) -> list[str]:
     return [name for name in names if not any(name in point for point in points)]
 
 
-@pytest.mark.slow(minutes=2)
+@pytest.mark.slow(minutes=4)
 @pytest.mark.timeout(700)
 async def test_tries_and_reviews_are_neither_lost_nor_repeated(
     mortal: Mortal, sample: Sample
@@ -106,7 +106,7 @@ async def test_tries_and_reviews_are_neither_lost_nor_repeated(
     assert await judge_stopped(mortal.host.installation) == ()
 
 
-@pytest.mark.slow(minutes=2)
+@pytest.mark.slow(minutes=4)
 @pytest.mark.timeout(700)
 async def test_a_failure_stays_one_and_skips_what_needs_it(mortal: Mortal, sample: Sample) -> None:
     chronicle = await mortal.run(sample, FAILING)
@@ -124,7 +124,7 @@ async def test_a_failure_stays_one_and_skips_what_needs_it(mortal: Mortal, sampl
     assert await judge_stopped(mortal.host.installation) == ()
 
 
-@pytest.mark.slow(minutes=2)
+@pytest.mark.slow(minutes=4)
 @pytest.mark.timeout(700)
 async def test_two_at_once_land_one_after_the_other(mortal: Mortal, sample: Sample) -> None:
     chronicle = await mortal.run(sample, SIDE_BY_SIDE)
@@ -138,7 +138,7 @@ async def test_two_at_once_land_one_after_the_other(mortal: Mortal, sample: Samp
     assert await judge_stopped(mortal.host.installation) == ()
 
 
-@pytest.mark.slow(minutes=2)
+@pytest.mark.slow(minutes=4)
 @pytest.mark.timeout(700)
 async def test_a_cancelled_run_is_cancelled_and_retried_once(
     mortal: Mortal, sample: Sample

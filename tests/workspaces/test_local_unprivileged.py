@@ -54,7 +54,7 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 @pytest.mark.skipif(os.geteuid() != 0, reason="these tests already run as an ordinary user")
 @pytest.mark.parametrize("module", WHERE_USERS_DIFFER)
 async def test_an_ordinary_user_gets_the_same(folder: Path, module: str) -> None:
