@@ -25,6 +25,7 @@ from commandcenter.core.run import Health, Phase, State, Submission
 from commandcenter.service import Service
 from commandcenter.settings import Settings, load
 from commandcenter.testing import dagger_engine
+from commandcenter.testing.scene import Sample
 
 LOOPS_OWN = ("asyncio", "ThreadPoolExecutor")
 """The event loop's pool, which ends with the loop."""
@@ -300,7 +301,7 @@ async def test_the_doctor_looks_at_every_profile_whatever_it_says(
 async def test_without_a_service_what_was_in_progress_is_recovering(
     settings: Settings, tmp_path: Path
 ) -> None:
-    upstream = await repository(tmp_path / "project")
+    upstream = (await Sample.make(tmp_path / "project", remote=False)).checkout
     (tmp_path / "plan.md").write_text(PLAN)
     submission = Submission(
         plan_path=str(tmp_path / "plan.md"),
@@ -327,17 +328,6 @@ async def test_without_a_service_what_was_in_progress_is_recovering(
             await service.service.wait_for_events(run, after=0, timeout_s=1)
             cancelled = await service.service.run(run)
     assert cancelled.status is State.CANCELLED
-
-
-async def repository(folder: Path) -> Path:
-    script = "git init -q -b main . && echo x > a && git add a && git commit -q -m a"
-    name = {
-        f"GIT_{who}_{what}": "x@y" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-    }
-    folder.mkdir()
-    made = await asyncio.create_subprocess_shell(script, cwd=folder, env={**os.environ, **name})
-    assert await made.wait() == 0
-    return folder
 
 
 async def in_progress(service: Service, run: str) -> None:

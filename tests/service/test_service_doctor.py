@@ -26,6 +26,7 @@ from commandcenter.service.programs import NoVersion, version
 from commandcenter.settings import Settings, load
 from commandcenter.store.condition import condition
 from commandcenter.system import listening
+from commandcenter.testing.scene import Sample
 
 PLAN = "## Batch 1: One\n\n### Task 1.1: Wait\n\n**Verification:**\n- `true`\n"
 HOUR_S = 3600.0
@@ -398,7 +399,8 @@ async def test_a_run_is_stopped_by_what_it_needs_and_by_nothing_else(
     environ = {**settings.environ, "PATH": only(tmp_path / "bin", "git")}
     (tmp_path / "plan.md").write_text(PLAN)
     asked = Submission(
-        plan_path=str(tmp_path / "plan.md"), repository=str(await repository(tmp_path / "project"))
+        plan_path=str(tmp_path / "plan.md"),
+        repository=str((await Sample.make(tmp_path / "project", remote=False)).checkout),
     )
     needed = {
         "mode container": replace(asked, agent_command="true"),
@@ -431,7 +433,7 @@ async def test_a_retry_needs_what_its_run_needs(settings: Settings, tmp_path: Pa
     (tmp_path / "plan.md").write_text(PLAN)
     asked = Submission(
         plan_path=str(tmp_path / "plan.md"),
-        repository=str(await repository(tmp_path / "project")),
+        repository=str((await Sample.make(tmp_path / "project", remote=False)).checkout),
         agent="own",
         reviewer="none",
     )
@@ -460,14 +462,3 @@ async def over(service: Service, run: str) -> RunStatus:
         for event in await service.wait_for_events(run, after=after, timeout_s=1):
             after = event.seq
     return status
-
-
-async def repository(folder: Path) -> Path:
-    script = "git init -q -b main . && echo x > a && git add a && git commit -q -m a"
-    name = {
-        f"GIT_{who}_{what}": "x@y" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-    }
-    folder.mkdir()
-    made = await asyncio.create_subprocess_shell(script, cwd=folder, env={**os.environ, **name})
-    assert await made.wait() == 0
-    return folder

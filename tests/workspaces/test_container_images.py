@@ -288,7 +288,7 @@ async def test_an_image_that_a_command_runs_in_stays(
         running = asyncio.create_task(
             workspace.run(
                 "wait",
-                sh("echo started; until [ -e /work/go ]; do :; done; echo went on"),
+                sh("echo started; until [ -e go ]; do :; done; echo went on"),
                 on_line=lambda _: started.set(),
             )
         )

@@ -25,6 +25,7 @@ import resource
 import select
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from commandcenter.system import cgroup
@@ -98,7 +99,7 @@ def _supervisor(spec: Any, wake: int) -> Supervisor:
     return Sandboxed(spec, wake)
 
 
-class Supervisor:
+class Supervisor(ABC):
     """Follows one command and ends it at a limit; a subclass knows what isolates it, and how."""
 
     def __init__(self, spec: Any, wake: int) -> None:
@@ -126,27 +127,27 @@ class Supervisor:
         self.look_at = math.inf
         self.started = self.last_output = time.monotonic()
 
+    @abstractmethod
     def start(self) -> None:
         """Start the runner."""
-        raise NotImplementedError
 
+    @abstractmethod
     def terminate(self) -> bool:
         """Send TERM to the command; say whether that is done."""
-        raise NotImplementedError
 
+    @abstractmethod
     def kill(self) -> None:
         """End everything inside at once; called again and again until it has ended."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ended(self) -> str:
         """Return how it ended when it was not us who ended it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def clean_up(self) -> None:
         """Remove what is left of the isolation."""
-        raise NotImplementedError
 
-    def look(self) -> None:
+    def look(self) -> None:  # noqa: B027 - mostly there is nothing to look at
         """Look at what the runner does not tell by itself, at `look_at` or soon after."""
 
     def launch(self, become: Callable[[int, tuple[int, ...]], None]) -> None:

@@ -192,7 +192,7 @@ class Folders(ABC, Generic[MeansT]):
 
     async def remove_image(self, image: MadeImage) -> str:
         """Remove one; see `core.workspace.Workspaces`."""
-        raise NotImplementedError(f"{self.kind} makes no images: {image}")
+        return f"mode {self.kind} makes no images, so that {image.name} is not of it"
 
     def _folder(self, key: WorkspaceKey) -> Path:
         # Its file `key` has the words.
