@@ -16,6 +16,19 @@ class Role(StrEnum):
 
     WORK = "work"
     REVIEW = "review"
+    JUDGE = "judge"
+    """Ranks candidates."""
+    ROUTE = "route"
+    """Names who is to do a task."""
+    PLAN = "plan"
+    """Splits a task into tasks."""
+    MANAGE = "manage"
+    """Keeps a ledger, and names who acts next."""
+
+    @property
+    def reads_only(self) -> bool:
+        """Say whether what it changes is thrown away."""
+        return self is not Role.WORK
 
 
 @dataclass(frozen=True)

@@ -166,6 +166,8 @@ class Task:
     """Commit message that the plan asks for, if any."""
     labels: Mapping[str, str] = field(default_factory=lambda: _NO_LABELS)
     """Further fields as written, by lower-case name: `agent`, `auto_merge`, `priority` …"""
+    parent: str = ""
+    """Id of the task that was split into this one and others, if one was."""
     span: Span = Span()
 
     @property
