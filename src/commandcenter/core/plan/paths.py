@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]|[A-Za-z]:$")
@@ -53,3 +54,56 @@ def folders(place: str) -> tuple[str, ...]:
     """Return the folders above a place, the root (`.`) included."""
     parts = place.split("/")
     return (".", *("/".join(parts[:n]) for n in range(1, len(parts))))
+
+
+def is_glob(path: str) -> bool:
+    """Say whether a path is a pattern for many."""
+    return bool(_GLOB.search(path))
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Say whether a glob fits a whole path. `*` stays in one folder, `**` goes through any.
+
+    As in a `.gitignore`, a glob without `/` fits a name in any folder.
+    """
+    anywhere = pattern if "/" in pattern else f"**/{pattern}"
+    return bool(_expression(anywhere.removeprefix("./")).fullmatch(path))
+
+
+def within(path: str, declared: str) -> bool:
+    """Say whether all that a path names lies in what another one names: file, folder or glob."""
+    inner, outer = _normal(path), _normal(declared)
+    folder = outer.removesuffix("/**")
+    if inner == outer or (not is_glob(folder) and _below(inner, folder, whole=folder != outer)):
+        return True
+    return not is_glob(inner) and is_glob(outer) and matches(outer, inner)
+
+
+def _below(inner: str, folder: str, *, whole: bool) -> bool:
+    return folder == "." or inner.startswith(f"{folder}/") or (whole and inner == folder)
+
+
+def _normal(path: str) -> str:
+    return posixpath.normpath(path.replace("\\", "/"))
+
+
+_PIECE = re.compile(r"\*\*/|\*\*|\*|\?|\[!?[^\]/]+\]|.", re.DOTALL)
+_ANY = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+
+
+@lru_cache(256)
+def _expression(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile("".join(map(_translated, _PIECE.findall(pattern))), re.DOTALL)
+    except re.error:  # a range that ends before it begins, `[z-a]`: then it is just a name
+        return re.compile(re.escape(pattern))
+
+
+def _translated(piece: str) -> str:
+    if piece in _ANY:
+        return _ANY[piece]
+    if len(piece) == 1:
+        return re.escape(piece)
+    inverted = "^" if piece[1] == "!" else ""
+    characters = re.escape(piece[1:-1].removeprefix("!")).replace(r"\-", "-")
+    return f"(?!/)[{inverted}{characters}]"
