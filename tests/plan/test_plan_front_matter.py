@@ -28,7 +28,7 @@ def test_a_plan_verified_by_default_needs_no_verification_of_its_own() -> None:
         ("3", ReviewPolicy(3)),
         ("false", ReviewPolicy(0)),
         ("{rounds: 2, reviewer: x}", ReviewPolicy(2, "x")),
-        ("{reviewer: x}", ReviewPolicy(1, "x")),
+        ("{reviewer: x}", ReviewPolicy(None, "x")),
     ],
 )
 def test_review(review: str, policy: ReviewPolicy) -> None:

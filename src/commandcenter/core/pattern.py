@@ -11,12 +11,15 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from commandcenter.core.agent import Outcome, Role
 from commandcenter.core.change import Change
 from commandcenter.core.check import Verdict
-from commandcenter.core.plan import Plan, Task
+
+if TYPE_CHECKING:
+    # A plan's words are checked by what they choose here, so the plan needs these values first.
+    from commandcenter.core.plan import Plan, Task
 
 # What is chosen
 

@@ -22,7 +22,7 @@ from commandcenter.core.plan import (
     Verification,
     WorkspaceMode,
 )
-from commandcenter.core.plan.validation import closest
+from commandcenter.core.plan.spelling import closest
 from commandcenter.readers import files as file_lists
 from commandcenter.readers.frontmatter import FrontMatter, read_front_matter
 from commandcenter.readers.markdown import (

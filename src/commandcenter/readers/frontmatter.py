@@ -11,7 +11,7 @@ import yaml
 from commandcenter.core.merge_queue import Strategy
 from commandcenter.core.plan import Defaults, Diagnostic, ReviewPolicy, TaskLimits
 from commandcenter.core.plan.model import YES_OR_NO
-from commandcenter.core.plan.validation import closest
+from commandcenter.core.plan.spelling import closest
 
 _OURS = ("commandcenter", "title", "defaults")
 _DEFAULTS = ("agent", "review", "verify", "limits", "auto_merge", "strategy")
@@ -123,7 +123,7 @@ class _Settings:
                     reviewer = self._text(value)
                 case _:
                     self._unknown(key, ("rounds", "reviewer"))
-        return ReviewPolicy(1 if given is None else given, reviewer)
+        return ReviewPolicy(given, reviewer)
 
     def _limits(self, node: yaml.Node) -> TaskLimits:
         attempts, timeout_s, budget_usd = None, None, None

@@ -217,8 +217,8 @@ class Batch:
 class ReviewPolicy:
     """How a plan wants its changes reviewed."""
 
-    rounds: int
-    """Most rounds; 0 is no review."""
+    rounds: int | None = None
+    """Most reviews; 0 is no review, None as many as are configured."""
     reviewer: str = ""
     """Profile of the reviewer, or empty for the configured one."""
 

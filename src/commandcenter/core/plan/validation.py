@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 
@@ -29,6 +28,7 @@ from commandcenter.core.plan.model import (
     Task,
 )
 from commandcenter.core.plan.paths import path_fault
+from commandcenter.core.plan.spelling import closest
 
 EDGES_MAX = 250_000
 _GUESSES_MAX = 50
@@ -55,12 +55,6 @@ def check(plan: Plan) -> tuple[Diagnostic, ...]:
     if not any(d.code == "P014" for d in found):
         found += _overlaps(plan)
     return tuple(found)
-
-
-def closest(word: str, known: Iterable[str]) -> str:
-    """Return a question that names the known word nearest to this one, or nothing."""
-    near = difflib.get_close_matches(word.casefold(), list(known), n=1, cutoff=0.5)
-    return f"did you mean `{near[0]}`?" if near else ""
 
 
 def _sizes(plan: Plan) -> Iterable[Diagnostic]:
