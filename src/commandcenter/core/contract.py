@@ -41,11 +41,17 @@ def _object(required: Sequence[str], **properties: Schema) -> Schema:
 
 
 def _text(most: int, least: int = 0) -> Schema:
-    return MappingProxyType({"type": "string", "minLength": least, "maxLength": most})
+    return MappingProxyType({"type": "string", **_least("minLength", least), "maxLength": most})
 
 
 def _list(items: Schema, most: int = ITEMS_MAX, least: int = 0) -> Schema:
-    return MappingProxyType({"type": "array", "minItems": least, "maxItems": most, "items": items})
+    return MappingProxyType(
+        {"type": "array", **_least("minItems", least), "maxItems": most, "items": items}
+    )
+
+
+def _least(name: str, least: int) -> Mapping[str, int]:
+    return {name: least} if least else {}
 
 
 def _one_of(*words: str) -> Schema:
@@ -243,7 +249,7 @@ def _fits_array(value: Any, schema: Schema, where: str) -> None:
         raise _Wrong(f"{_at(where)} must be a list.")
     if len(value) > schema["maxItems"]:
         raise _Wrong(f"{_at(where)} holds {len(value)} items, more than {schema['maxItems']}.")
-    if len(value) < schema["minItems"]:
+    if len(value) < schema.get("minItems", 0):
         raise _Wrong(f"{_at(where)} must not be empty.")
     for index, item in enumerate(value):
         _fits(item, schema["items"], f"{where}[{index}]")
@@ -254,7 +260,7 @@ def _fits_text(value: Any, schema: Schema, where: str) -> None:
         raise _Wrong(f"{_at(where)} must be a string.")
     if len(value) > schema["maxLength"]:
         raise _Wrong(f"{_at(where)} is longer than {schema['maxLength']:,} characters.")
-    if schema["minLength"] and not value.strip():
+    if "minLength" in schema and not value.strip():
         raise _Wrong(f"{_at(where)} must not be empty.")
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
         # JSON can spell lone surrogates, which no file, database or forge can store.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from commandcenter.core.agent import Role
 from commandcenter.core.check import Found, Receipt
+from commandcenter.core.contract import SCHEMAS
 from commandcenter.core.markdown import block, code
+from commandcenter.core.pattern import Ask
 from commandcenter.core.plan import Plan, Task, VerificationKind
 from commandcenter.core.verdict import VERDICT_SCHEMA
 
@@ -32,17 +35,23 @@ def work_prompt(plan: Plan, task: Task, *, landed: Sequence[str], feedback: str)
     if plan.context.strip():
         sections.append(f"## Context of the plan\n\n{plan.context.strip()[:CONTEXT_MAX]}")
     if task.files:
-        lines = "\n".join(f"- {use.op.value}: {code(use.path)}" for use in task.files)
-        sections.append(f"## Files\n\n{lines}")
+        sections.append(f"## Files\n\n{_files(task)}")
     sections.append(f"## The task\n\n{task.instructions.strip() or task.title}")
     sections.append(f"## Verification\n\n{_verification(plan, task)}")
     if landed:
-        lines = "\n".join(f"- {line}" for line in landed)
-        sections.append(f"## Landed before, and in your folder already\n\n{lines}")
+        sections.append(f"## Landed before, and in your folder already\n\n{_lines(landed)}")
     sections.append(f"## Rules\n\n{RULES}")
     if feedback:
         sections.append(f"## What came back from the last try\n\n{feedback}")
     return "\n\n".join(sections) + "\n"
+
+
+def _files(task: Task) -> str:
+    return _lines([f"{use.op.value}: {code(use.path)}" for use in task.files])
+
+
+def _lines(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _verification(plan: Plan, task: Task) -> str:
@@ -54,6 +63,96 @@ def _verification(plan: Plan, task: Task) -> str:
 def continued_prompt(feedback: str) -> str:
     """Return what an agent is told that goes on with the same conversation."""
     return f"{feedback}\n\nThe task and its rules are as before.\n"
+
+
+def pattern_prompt(
+    plan: Plan,
+    task: Task,
+    ask: Ask,
+    *,
+    diffs: Mapping[str, str],
+    landed: Sequence[str],
+    feedback: str,
+    problem: str,
+) -> str:
+    """Return what an agent is asked by a pattern, in a conversation that begins.
+
+    `diffs` are those of `ask.shown`, by label. `feedback` is what an earlier try of the task got
+    back, `problem` what the agent's last answer to this ask lacked.
+    """
+    if ask.role is Role.WORK:
+        beginning = work_prompt(plan, task, landed=landed, feedback=feedback).rstrip("\n")
+    else:
+        beginning = _reading(plan, task, ask, landed, feedback)
+    shown = [f"## Candidate {label}\n\n{block(diff, 'diff')}" for label, diff in diffs.items()]
+    return _put([beginning, ask.text, *shown], ask, problem)
+
+
+def continued_pattern_prompt(ask: Ask, problem: str) -> str:
+    """Return what an agent is asked by a pattern in a conversation that goes on."""
+    text = "" if problem else ask.text or "Go on."
+    return _put([text, "The task and its rules are as before."], ask, problem)
+
+
+def _reading(plan: Plan, task: Task, ask: Ask, landed: Sequence[str], feedback: str) -> str:
+    """Return the task for an agent that only reads."""
+    sections = [
+        f"# {_TITLES[ask.role]} for task {task.id}: {task.title}",
+        "The current folder is a throw-away checkout. Read it, and run what helps you; what you "
+        "change is discarded. Nobody answers questions.",
+    ]
+    if plan.context.strip():
+        sections.append(f"## Context of the plan\n\n{plan.context.strip()[:CONTEXT_MAX]}")
+    if task.files:
+        sections.append(f"## Files\n\n{_files(task)}")
+    sections.append(f"## The task\n\n{task.instructions.strip() or task.title}")
+    sections.append(f"## Its verification\n\n{_verification(plan, task)}")
+    if landed:
+        sections.append(f"## Landed before\n\n{_lines(landed)}")
+    if feedback:
+        sections.append(f"## What came back from the last try\n\n{feedback}")
+    sections.append("## What you are asked")
+    return "\n\n".join(sections)
+
+
+_TITLES = {
+    Role.WORK: "Work",
+    Role.REVIEW: "Review",
+    Role.JUDGE: "Judgement",
+    Role.ROUTE: "Routing",
+    Role.PLAN: "Planning",
+    Role.MANAGE: "Management",
+}
+
+
+def _put(parts: Sequence[str], ask: Ask, problem: str) -> str:
+    lacked = f"Your last answer could not be used: {problem}" if problem else ""
+    return "\n\n".join(part for part in (*parts, _answer(ask), lacked) if part) + "\n"
+
+
+def _answer(ask: Ask) -> str:
+    """Return how to answer: whoever only reads must, whoever works may."""
+    if not ask.answers:
+        return ""
+    schemas = "\n\n".join(
+        f"```json-schema\n{json.dumps(_plain(SCHEMAS[name]), indent=1)}\n```"
+        for name in ask.answers
+    )
+    must = "must" if ask.role.reads_only else "may"
+    which = "this schema" if len(ask.answers) == 1 else "one of these schemas"
+    options = ", ".join(map(code, ask.options))
+    return (
+        f"## Your answer\n\nYour last message {must} be one JSON object by {which}, in a ```json "
+        f"fence, or written to the file named by `$CC_RESULT_FILE`.{_PURPOSES[ask.role]}"
+        + (f" Names that you may choose among: {options}." if options else "")
+        + f"\n\n{schemas}"
+    )
+
+
+_PURPOSES = dict.fromkeys(Role, "") | {
+    Role.WORK: " What you claim there is noted, but only checks decide. Say `blocked` or "
+    "`needs_input` if it cannot be done without people."
+}
 
 
 def review_prompt(
