@@ -102,6 +102,14 @@ class ScriptedStages(Stages):
     def shortage(self) -> str:
         return self.short
 
+    def plays(self, session: Session, run: str, task: str, number: int) -> bool:
+        return False
+
+    def bounds(
+        self, session: Session, run: str, task: str, number: int, configured: Bounds
+    ) -> Bounds:
+        return configured
+
     async def needs_a_turn(self, run: str, task: str, number: int) -> bool:
         self.calls["needs_a_turn"] += 1
         return self.ended

@@ -230,6 +230,12 @@ class TaskAnswer(BaseModel):
     merge_commit: str | None
     checks: Checks | None
     review: str | None
+    parent: str | None = Field(description="The task that was split into this one and others.")
+    pattern: str | None = Field(description="How agents work together on it; null: one agent.")
+    rounds: int = Field(description="Rounds of its pattern that have begun.")
+    outcome: str | None = Field(
+        description="How its pattern ended: accepted, rejected, exhausted, stalled, blocked."
+    )
     tokens: Tokens
     cost_usd: float
     started_at: str | None
@@ -258,6 +264,10 @@ class TaskAnswer(BaseModel):
             merge_commit=task.merge_commit or None,
             checks=_checks(task),
             review=task.review or None,
+            parent=task.parent or None,
+            pattern=task.pattern or None,
+            rounds=task.rounds,
+            outcome=task.outcome or None,
             tokens=Tokens(input=task.input_tokens, output=task.output_tokens),
             cost_usd=task.cost_usd,
             started_at=iso(task.started_ms),

@@ -69,6 +69,14 @@ def _words(event: EventAnswer) -> str:
             return f"started, attempt {event.attempt}"
         case EventKind.TASK_PHASE:
             return _phase(data)
+        case EventKind.TASK_ROUND:
+            return _round(data)
+        case EventKind.TASK_ANSWERED:
+            return _answered(data)
+        case EventKind.TASK_JOINED:
+            return _joined(data)
+        case EventKind.TASK_CONCLUDED:
+            return _reason(f"its pattern ended, {data.get('result')}", data, "words")
         case EventKind.TASK_CAPTURED:
             return "its work was recorded"
         case EventKind.TASK_USED:
@@ -101,6 +109,47 @@ def _words(event: EventAnswer) -> str:
 def _phase(data: dict[str, Any]) -> str:
     waiting_for = data.get("waiting_for")
     return f"{data.get('phase')} for {waiting_for}" if waiting_for else str(data.get("phase"))
+
+
+def _round(data: dict[str, Any]) -> str:
+    begins = f"round {data.get('round')} of {data.get('pattern')}"
+    if tasks := data.get("tasks"):
+        named = ", ".join(f"{each['id']} {each['title']}" for each in tasks)
+        return f"{begins} splits it into {count(len(tasks), 'task')}: {named}"
+    asked = [f"{each['profile']} to {_VERBS[each['role']]}" for each in data.get("asks", ())]
+    return f"{begins} asks {', '.join(asked)}"
+
+
+_VERBS = {
+    "work": "work",
+    "review": "review",
+    "judge": "judge",
+    "route": "choose a profile",
+    "plan": "plan",
+    "manage": "manage",
+}
+
+
+def _answered(data: dict[str, Any]) -> str:
+    who = f"{data.get('profile')} ({data.get('role')}) answered: {data.get('outcome')}"
+    found = [
+        data.get("problem"),
+        data.get("refused"),
+        data.get("checks") and f"checks {data['checks']}",
+        data.get("files")
+        and f"{count(data['files'], 'file')}, +{data['insertions']} -{data['deletions']}",
+        *data.get("flags", ()),
+        data.get("left") and f"changed {', '.join(data['left'])}, which is thrown away",
+    ]
+    return "; ".join([who, *(str(each).rstrip(".") for each in found if each)])
+
+
+def _joined(data: dict[str, Any]) -> str:
+    children = data.get("children", ())
+    landed = sum(each["satisfied"] for each in children)
+    words = f"{landed} of {count(len(children), 'sub-task')} have landed"
+    verdict = data.get("verdict")
+    return f"{words}; its checks {verdict['judgement']}" if verdict else words
 
 
 def _checked(data: dict[str, Any]) -> str:

@@ -37,6 +37,10 @@ class Attempt:
     """UUID of the agent's conversation; empty until its first try starts."""
     resume: bool = False
     """Whether an earlier try began this conversation."""
+    lane: int = 1
+    """Which of the generation's workspaces it goes on in; a pattern may have several."""
+    profile: str = ""
+    """Whose conversation it is; empty: the work role's."""
     session_cost_usd: float = 0.0
     """What the agent said that the conversation had cost when the last try ended."""
     feedback: str = ""
@@ -125,6 +129,8 @@ class Attempt:
             base="",
             session="",
             resume=False,
+            lane=1,
+            profile="",
             session_cost_usd=0.0,
             last_issues=(),
         )
@@ -238,6 +244,23 @@ def _interrupted(worked: Worked, attempt: Attempt, bounds: Bounds) -> Next:
     return TryAgain(attempt.interrupted(worked.reason, session), worked.reason, delay_s)
 
 
+def after_stop(
+    attempt: Attempt, reason: str, stops: int, bounds: Bounds, *, lost: bool
+) -> GiveUp | TryAgain | float:
+    """Decide after the world ended an ask of a pattern for the time `stops`.
+
+    A number is how many seconds to wait before it is asked again. `lost`: with its workspace.
+    """
+    if attempt.stops + stops >= bounds.stops_max:
+        return GiveUp(
+            Reason.INFRASTRUCTURE,
+            f"the agents were interrupted {bounds.stops_max} times ({reason})",
+        )
+    if lost:
+        return TryAgain(attempt.bereft(), "a workspace was lost")
+    return min(2.0**stops, DELAY_MAX_S) if reason in _BUSY else 0.0
+
+
 def after_checks(
     verdict: Verdict, attempt: Attempt, bounds: Bounds, *, changed: bool, evident: bool
 ) -> Next:
@@ -317,14 +340,14 @@ def after_person(decision: Decision, words: str, by: str, attempt: Attempt) -> N
 def _revise(review: Review, attempt: Attempt, bounds: Bounds) -> Next:
     if attempt.last_tree and attempt.last_tree == attempt.tree:
         explanation = "review stalled: the agent changed nothing after the last review"
-        return GiveUp(Reason.REVIEW, _with_words(explanation, review.summary))
+        return GiveUp(Reason.STALLED, _with_words(explanation, review.summary))
     issues = _fingerprints(review)
     if attempt.last_issues and set(attempt.last_issues) <= set(issues):
         explanation = "review stalled: the reviewer asks again for all that it asked for before"
-        return GiveUp(Reason.REVIEW, _with_words(explanation, review.summary))
+        return GiveUp(Reason.STALLED, _with_words(explanation, review.summary))
     if attempt.review_rounds + 1 >= bounds.review_rounds_max:
         explanation = f"not approved after {bounds.review_rounds_max} reviews"
-        return GiveUp(Reason.REVIEW, _with_words(explanation, review.summary))
+        return GiveUp(Reason.EXHAUSTED, _with_words(explanation, review.summary))
     return TryAgain(attempt.revised(_issues(review), issues), "the reviewer asks for a change")
 
 

@@ -258,7 +258,7 @@ class Joined:
     """Of the parent's own checks on the target, with the children's changes; None: a child failed,
     so they were not run."""
     commit: str = ""
-    """The target's tip that they ran on."""
+    """The target's tip with what has landed, on which they ran if they did."""
     problem: str = ""
     """Why nothing was delegated: the plan had no room for so many tasks, say."""
 

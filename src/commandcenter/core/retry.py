@@ -14,10 +14,11 @@ def to_retry(
     """Return the tasks to open again, in order: all that did not make it, or one and its kin.
 
     With one go those that it needs and that did not make it either, or it would wait for ever,
-    and those that were skipped for want of it and that nothing else holds back.
+    and those that were skipped for want of it and that nothing else holds back. What a task was
+    split into stays as it is: that task splits itself anew.
     `edges` are (task before, task after).
     """
-    lost = {s.id for s in statuses if s.state.ended and not satisfied(s)}
+    lost = {s.id for s in statuses if s.state.ended and not satisfied(s) and not s.parent}
     if task is None:
         chosen = lost
     elif task not in lost:

@@ -53,6 +53,16 @@ class Reason(StrEnum):
     NOTHING_CHANGED = "nothing-changed"
     REFUSED = "capture-refused"
     REVIEW = "review"
+    REJECTED = "rejected"
+    """A pattern made nothing that could be accepted."""
+    EXHAUSTED = "exhausted"
+    """A bound of a pattern, or of review, was reached."""
+    STALLED = "stalled"
+    """Asking again changed nothing any more."""
+    BLOCKED = "blocked"
+    """An agent says that it cannot go on without people."""
+    JOINED = "joined"
+    """Its sub-tasks have landed, and its own checks passed on the result."""
     CONFLICT = "conflict"
     CLOSED = "proposal-closed"
     LANDING = "landing-refused"
@@ -79,6 +89,10 @@ WAITS_FOR_MERGE = "merge by the forge"
 """What a task waits for whose change the forge does not merge yet; its words follow."""
 
 
+WAITS_FOR_TASKS = "its sub-tasks"
+"""What a task waits for that was split into others."""
+
+
 WAITS_OUTSIDE = (WAITS_FOR_CHECKS, WAITS_FOR_QUEUE, WAITS_FOR_MERGE)
 """What is waited for that others do, at the forge."""
 
@@ -97,6 +111,14 @@ class EventKind(StrEnum):
     RUN_ENDED = "run.ended"
     TASK_STARTED = "task.started"
     TASK_PHASE = "task.phase"
+    TASK_ROUND = "task.round"
+    """A pattern asks agents, side by side, or splits its task into others."""
+    TASK_ANSWERED = "task.answered"
+    """One of them has answered, and what it left was measured."""
+    TASK_JOINED = "task.joined"
+    """The sub-tasks of a task have ended."""
+    TASK_CONCLUDED = "task.concluded"
+    """A pattern has ended, with its outcome."""
     TASK_CAPTURED = "task.captured"
     TASK_USED = "task.used"
     TASK_CHECKED = "task.checked"
@@ -164,6 +186,14 @@ class TaskStatus:
     checks_total: int = 0
     review: str = ""
     """Decision of the last review: approve, revise, reject, none; empty before."""
+    parent: str = ""
+    """Id of the task that was split into this one and others."""
+    pattern: str = ""
+    """How agents work together on it, as a plan writes it; empty: one agent."""
+    rounds: int = 0
+    """Rounds of its pattern that have begun, in the last try that played it."""
+    outcome: str = ""
+    """How its pattern ended: accepted, rejected, exhausted, stalled, blocked."""
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float = 0.0
@@ -187,7 +217,12 @@ def fold(status: TaskStatus, event: Event) -> TaskStatus:
                 checks_passed=0,
                 checks_total=0,
                 review="",
+                outcome="",
             )
+        case EventKind.TASK_ROUND:
+            return replace(status, pattern=data["pattern"], rounds=data["round"], outcome="")
+        case EventKind.TASK_CONCLUDED:
+            return replace(status, outcome=data["result"])
         case EventKind.TASK_PHASE if status.state.ended:
             return status  # told by a stage that did not know yet
         case EventKind.TASK_PHASE:
@@ -206,7 +241,7 @@ def fold(status: TaskStatus, event: Event) -> TaskStatus:
                 output_tokens=status.output_tokens + data["output_tokens"],
                 cost_usd=status.cost_usd + (data["cost_usd"] or 0.0),
             )
-        case EventKind.TASK_USED:
+        case EventKind.TASK_USED | EventKind.TASK_ANSWERED:
             return replace(
                 status,
                 input_tokens=status.input_tokens + data["input_tokens"],
@@ -275,8 +310,14 @@ def satisfied(status: TaskStatus) -> bool:
 
 
 def overall(states: Iterable[TaskStatus]) -> State:
-    """Return the state of a batch or a run from its tasks' states."""
-    tasks = list(states)
+    """Return the state of a batch or a run from its tasks' states.
+
+    What a task was split into counts through that task once it has ended: it may have been split
+    anew.
+    """
+    given = list(states)
+    ended = {task.id for task in given if task.state.ended}
+    tasks = [task for task in given if not (task.parent in ended and task.state.ended)]
     found = {task.state for task in tasks}
     if State.PENDING in found and found <= {State.PENDING, State.SKIPPED}:
         return State.PENDING  # what the plan had done before is no progress

@@ -7,7 +7,12 @@ from dataclasses import dataclass, replace
 
 from commandcenter.core.run import Event, EventKind
 
-KINDS = (EventKind.TASK_CAPTURED, EventKind.TASK_USED, EventKind.TASK_REVIEWED)
+KINDS = (
+    EventKind.TASK_CAPTURED,
+    EventKind.TASK_USED,
+    EventKind.TASK_ANSWERED,
+    EventKind.TASK_REVIEWED,
+)
 """The events that say what an agent used."""
 
 

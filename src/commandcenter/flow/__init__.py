@@ -14,7 +14,12 @@ from commandcenter.core.attempt import Bounds
 from commandcenter.core.disk import WAITS_FOR_DISK
 from commandcenter.core.errors import InputError, NotYet
 from commandcenter.core.retry import to_retry
-from commandcenter.core.run import WAITS_FOR_A_PERSON, WAITS_OUTSIDE, TaskStatus
+from commandcenter.core.run import (
+    WAITS_FOR_A_PERSON,
+    WAITS_FOR_TASKS,
+    WAITS_OUTSIDE,
+    TaskStatus,
+)
 from commandcenter.flow import merge_queue, review, task
 from commandcenter.flow.approval import Word, decide
 from commandcenter.flow.engine import Engine
@@ -26,7 +31,7 @@ from commandcenter.store import facts, views
 __all__ = ["Flow", "NewRun", "Word"]
 
 
-_NOTHING_RUNS = (WAITS_FOR_A_PERSON, WAITS_FOR_DISK, *WAITS_OUTSIDE)
+_NOTHING_RUNS = (WAITS_FOR_A_PERSON, WAITS_FOR_DISK, WAITS_FOR_TASKS, *WAITS_OUTSIDE)
 """What is waited for without a workflow, so that nothing else hears of a cancellation."""
 
 
@@ -55,7 +60,11 @@ class Flow:
         forge_poll_s: float = PERIOD_S,
     ) -> None:
         self._engine = Engine(database, poll_s=poll_s)
-        self._transitions = Transitions(self._engine, now_ms, bounds)
+        self._transitions = Transitions(
+            self._engine,
+            now_ms,
+            lambda session, key: stages.bounds(session, key.run, key.task, key.number, bounds),
+        )
         self._stages = stages
         self._now_ms = now_ms
         self._workers = workers
@@ -150,7 +159,14 @@ class Flow:
         # To reopen is to withdraw the cancellation of what is still being stopped, too.
         if settling and views.cancel_requested(session, run):
             raise _not_yet()
-        chosen = to_retry(views.tasks(session, run), views.edges(session, run), task_id)
+        statuses = views.tasks(session, run)
+        parent = next((each.parent for each in statuses if each.id == task_id), "")
+        if parent:
+            raise InputError(
+                f"Task {task_id} is a part of task {parent}, which splits itself anew.",
+                hint=f"retry that one: commandcenter retry {run} {parent}",
+            )
+        chosen = to_retry(statuses, views.edges(session, run), task_id)
         if not chosen:
             raise InputError(
                 "There is nothing to retry: "

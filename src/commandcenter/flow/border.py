@@ -64,11 +64,14 @@ class Border:
                     return await _weathered(effect)
         return await _weathered(effect)
 
-    async def interruptible(self, name: str, key: TryKey, effect: Effect) -> dict[str, Any]:
+    async def interruptible(
+        self, name: str, key: TryKey, effect: Effect, *, halt: Effect | None = None
+    ) -> dict[str, Any]:
         """Run an effect `persistently`, as a step that a cancellation of the run interrupts.
 
-        What an earlier life of the service left running for the task is ended, too, so that no
-        task is cancelled whose agent is at work.
+        What an earlier life of the service left running is ended, too, so that no task is
+        cancelled whose agent is at work: by `halt`, or whatever runs for the task. What `halt`
+        returns becomes a part of the record.
         """
 
         async def unless_cancelled() -> dict[str, Any]:
@@ -80,9 +83,11 @@ class Border:
 
         record = await self._engine.step(name, f"{key}/{name}", unless_cancelled)
         if "interrupted" in record:
-            await self._engine.step(
-                "halt", f"halting/{key}", lambda: self.persistently(lambda: self._halt(key))
+            ending = halt or (lambda: self._halt(key))
+            halted = await self._engine.step(
+                "halt", f"halting/{key}/{name}", lambda: self.persistently(ending)
             )
+            return {**record, **halted}
         return record
 
     async def _halt(self, key: TryKey) -> dict[str, Any]:

@@ -32,13 +32,13 @@ def conclude(session: Session, key: TryKey, transitions: Transitions, record: Re
         case "failed":
             failed = [_check(each) for each in record["checks"]]
             attempt = transitions.update(session, key)
-            decision = after_failure(failed, attempt, transitions.bounds)
+            decision = after_failure(failed, attempt, transitions.bounds(session, key))
             transitions.follow(session, key, decision)
         case "handed":
             transitions.enter(session, key, Phase.WAITING, record["waiting_for"])
         case "removed":
             attempt = transitions.update(session, key)
-            decision = after_removal(record["reason"], attempt, transitions.bounds)
+            decision = after_removal(record["reason"], attempt, transitions.bounds(session, key))
             transitions.follow(session, key, decision)
         case _:
             explanation = overdue_words(record["names"], record["wait_s"])

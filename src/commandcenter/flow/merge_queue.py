@@ -91,7 +91,6 @@ class _MergeFlow:
 
     def _conclude(self, session: Session, key: TryKey, record: Record) -> None:
         attempt = self._transitions.update(session, key)
-        bounds = self._transitions.bounds
         match record["outcome"]:
             case "landed":
                 commit = record["commit"]
@@ -108,9 +107,11 @@ class _MergeFlow:
                     note = f"task {key.task} waits for a person, since {why}"
                     facts.add_note(session, key.run, note)
             case "conflict":
+                bounds = self._transitions.bounds(session, key)
                 decision = after_conflict(Clash.from_json(record), attempt, bounds)
                 self._transitions.follow(session, key, decision)
             case "combined":
+                bounds = self._transitions.bounds(session, key)
                 decision = after_combined_checks(Verdict.from_json(record), attempt, bounds)
                 self._transitions.follow(session, key, decision)
             case "closed":

@@ -54,7 +54,9 @@ class _ReviewFlow:
         attempt = self._transitions.update(session, key)
         if record["decision"] != "none":
             review = None if record["decision"] == "invalid" else Review.from_json(record)
-            decision = after_review(review, record["problem"], attempt, self._transitions.bounds)
+            decision = after_review(
+                review, record["problem"], attempt, self._transitions.bounds(session, key)
+            )
             if not self._transitions.follow(session, key, decision):
                 return
         self._transitions.enter(session, key, Phase.MERGING)

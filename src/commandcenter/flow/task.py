@@ -12,11 +12,14 @@ from commandcenter.core.check import Verdict
 from commandcenter.core.run import EventKind, Phase, Reason
 from commandcenter.flow.border import Border
 from commandcenter.flow.engine import Engine, Queue
+from commandcenter.flow.pattern import Patterns
 from commandcenter.flow.transitions import Transitions, TryKey
 from commandcenter.stages import Stages
 from commandcenter.store import facts
 
 Record = dict[str, Any]  # Any: JSON, a step's recorded result
+PATTERN = "pattern"
+"""How a recorded `begin` says that a pattern is to be played."""
 
 
 def register(engine: Engine, transitions: Transitions, stages: Stages, *, workers: int) -> None:
@@ -24,6 +27,8 @@ def register(engine: Engine, transitions: Transitions, stages: Stages, *, worker
     flow = _TaskFlow(engine, transitions, stages)
     # More tries are prepared than can work at once, so that a free slot never waits for a queue.
     engine.register("work", Queue("agents", 2 * workers + 2), flow.work)
+    engine.register("ask", Queue("agents", 2 * workers + 2), flow.patterns.ask)
+    engine.register("join", Queue("checks", workers + 2), flow.patterns.join)
     engine.register("prove", Queue("checks", workers + 2), flow.prove)
     engine.register("settle", Queue("settling", 8), flow.settle)
 
@@ -34,20 +39,28 @@ class _TaskFlow:
         self._transitions = transitions
         self._stages = stages
         self._border = Border(engine, transitions, stages)
+        self.patterns = Patterns(engine, transitions, stages)
 
     async def work(self, run: str, task: str, number: int) -> None:
         key = TryKey(run, task, number)
         async with self._border.reported(key):
             room = not self._stages.shortage()
-            begun = await self._transitions.transact(
-                "begin", self._transitions.begin, key, room=room
-            )
+            begun = await self._transitions.transact("begin", self._begin, key, room=room)
             if not begun:
+                return
+            if begun == PATTERN:
+                await self.patterns.begin(key)
                 return
             worked = await self._border.interruptible(
                 "work", key, lambda: self._stages.work(run, task, number)
             )
             await self._transitions.transact("worked", self._worked, key, worked)
+
+    def _begin(self, session: Session, key: TryKey, *, room: bool) -> bool | str:
+        """Begin a try if it can; say whether it did, or that it is `PATTERN`'s."""
+        begun = self._transitions.begin(session, key, room=room)
+        plays = begun and self._stages.plays(session, key.run, key.task, key.number)
+        return PATTERN if plays else begun
 
     def _worked(self, session: Session, key: TryKey, record: Record) -> None:
         if self._transitions.outdated(session, key):
@@ -78,7 +91,7 @@ class _TaskFlow:
             record.get("problem", ""),
         )
         attempt = self._transitions.update(session, key)
-        decision = after_work(worked, attempt, self._transitions.bounds)
+        decision = after_work(worked, attempt, self._transitions.bounds(session, key))
         if self._transitions.follow(session, key, decision):
             self._transitions.enter(session, key, Phase.VERIFYING)
             self._engine.enqueue(session, "prove", f"{key}/prove", key.run, key.task, key.number)
@@ -112,7 +125,7 @@ class _TaskFlow:
         decision = after_checks(
             verdict,
             attempt,
-            self._transitions.bounds,
+            self._transitions.bounds(session, key),
             changed=record["changed"],
             evident=record["evident"],
         )

@@ -23,7 +23,7 @@ from commandcenter.core.attempt import (
 from commandcenter.core.disk import WAITS_FOR_DISK
 from commandcenter.core.run import Event, EventKind, Phase, Reason, State
 from commandcenter.flow.engine import Engine
-from commandcenter.store import facts, views
+from commandcenter.store import asks, facts, views
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,7 +47,8 @@ class Transitions:
 
     engine: Engine
     now_ms: Callable[[], int]
-    bounds: Bounds
+    bounds: Callable[[Session, TryKey], Bounds]
+    """Those of a try's task."""
 
     async def transact(
         self,
@@ -206,7 +207,23 @@ class Transitions:
             self.schedule(session, key.run, facts.release(session, key.run, key.task))
         else:
             facts.skip_dependants(session, key.run, key.task, self.now_ms())
+        self._join_parent(session, key)
         self.engine.enqueue(session, "settle", f"{key}/settle", key.run, key.task, key.number)
+
+    def _join_parent(self, session: Session, key: TryKey) -> None:
+        """Let the task go on that was split into this one and others, if they all have ended."""
+        parent = views.read_task(session, key.run, key.task).parent
+        if not parent or views.open_children(session, key.run, parent):
+            return
+        number = views.last_attempt(session, key.run, parent)
+        above = TryKey(key.run, parent, number)
+        if self.outdated(session, above):
+            return
+        round_ = len(asks.rounds(session, key.run, parent, number))
+        self.enter(session, above, Phase.VERIFYING)
+        self.engine.enqueue(
+            session, "join", f"{above}/join/{round_}", key.run, parent, number, round_
+        )
 
     def settled(self, session: Session, key: TryKey, problems: Sequence[str]) -> None:
         """Note that the task is cleaned up, and end the run if it was the last.
@@ -218,7 +235,7 @@ class Transitions:
         facts.mark_unsettled(session, key.run, key.task, False)
         facts.end_run_if_over(session, key.run, self.now_ms())
 
-    def update(self, session: Session, key: TryKey, **changes: str | int | float) -> Attempt:
+    def update(self, session: Session, key: TryKey, /, **changes: str | int | float) -> Attempt:
         """Change what is known of this try, and return it."""
         attempt = views.read_attempt(session, key.run, key.task, key.number)
         changed = replace(attempt, **changes)  # type: ignore[arg-type]

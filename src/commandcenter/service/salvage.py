@@ -27,7 +27,7 @@ from commandcenter.stages.salvage import (
     ref_of,
     salvage_bytes,
 )
-from commandcenter.store import ledger, views
+from commandcenter.store import asks, ledger, views
 from commandcenter.system.salvage import offer, pack_commit, pack_folder, read_bundle
 from commandcenter.system.vault import RefUpdate, Vault, task_ref
 
@@ -169,21 +169,35 @@ def _salvage(session: Session) -> tuple[Holding, ...]:
     return tuple(filter(is_whole, ledger.held(session, Kind.SALVAGE)))
 
 
+def capture_key(run: str, task: str, name: str) -> WorkspaceKey:
+    """Return the id of a capture, whose ref ends with `name`: a try, or an ask of its pattern."""
+    number, _, asked = name.partition("-")
+    return WorkspaceKey(run, task, int(number), f"{CAPTURE}-{asked}" if asked else CAPTURE)
+
+
+def _capture_name(key: WorkspaceKey) -> str:
+    """Return what the ref of a capture ends with; empty when it is no capture's id."""
+    if key.purpose == CAPTURE:
+        return str(key.attempt)
+    asked = key.purpose.removeprefix(f"{CAPTURE}-")
+    return f"{key.attempt}-{asked}" if asked != key.purpose else ""
+
+
 def _captured(session: Session) -> tuple[Salvaged, ...]:
-    """Return the captured tries of tasks that ended without landing, while the vault has them."""
+    """Return the captures of tasks that ended without landing, while the vault has them."""
     held = {(each.place, each.name) for each in ledger.held(session, Kind.REF)}
     return tuple(
         Salvaged(
-            id=str(WorkspaceKey(lost.run, lost.task, lost.attempt.number, CAPTURE)),
+            id=str(capture_key(lost.run, lost.task, lost.name)),
             run=lost.run,
             task=lost.task,
-            commit=lost.attempt.head,
+            commit=lost.head,
             size_bytes=0,
-            why=f"try {lost.attempt.number} of a task that {_WORDS[lost.state]}",
+            why=f"{lost.what} of a task that {_WORDS[lost.state]}",
             since_ms=lost.ended_ms,
         )
-        for lost in views.captures_not_landed(session)
-        if (lost.upstream, task_ref(lost.run, lost.task, lost.attempt.number)) in held
+        for lost in (*views.captures_not_landed(session), *asks.not_landed(session))
+        if (lost.upstream, task_ref(lost.run, lost.task, lost.name)) in held
     )
 
 
@@ -191,20 +205,24 @@ _WORDS = {State.FAILED: "failed", State.CANCELLED: "was cancelled", State.SKIPPE
 
 
 def _kept(session: Session, key: WorkspaceKey) -> _Kept | None:
-    if key.purpose == CAPTURE:
-        return _kept_capture(session, key)
+    if name := _capture_name(key):
+        return _kept_capture(session, key, name)
     for holding in _salvage(session):
         if holding.name == str(key):
             return _Kept(str(key), key.run, holding.task, holding, holding.commit, ref_of(holding))
     return None
 
 
-def _kept_capture(session: Session, key: WorkspaceKey) -> _Kept | None:
+def _kept_capture(session: Session, key: WorkspaceKey, name: str) -> _Kept | None:
     if not 1 <= key.attempt <= views.last_attempt(session, key.run, key.task):
         return None
     run = views.read_run(session, key.run)
-    head = views.read_attempt(session, key.run, key.task, key.attempt).head
-    ref = task_ref(key.run, key.task, key.attempt)
+    if key.purpose == CAPTURE:
+        head = views.read_attempt(session, key.run, key.task, key.attempt).head
+    else:
+        asked = asks.of_task(session, key.run, key.task)
+        head = next((each.head for each in asked if each.name == name), "")
+    ref = task_ref(key.run, key.task, name)
     holding = ledger.holding(session, Kind.REF, run.upstream, ref)
     if not head or holding is None or not holding.held:
         return None

@@ -33,7 +33,7 @@ from commandcenter.core.upkeep import (
 )
 from commandcenter.core.workspace import WorkspaceKey, Workspaces, folder_name
 from commandcenter.service.gate import Gate
-from commandcenter.service.salvage import CAPTURE
+from commandcenter.service.salvage import capture_key
 from commandcenter.settings import Settings
 from commandcenter.stages import holdings
 from commandcenter.stages.equipment import Equipment
@@ -481,8 +481,8 @@ def _named(ref: str, holding: Holding | None) -> tuple[Thing, str]:
     """Return what a ref is, and the name by which a person restores or drops it."""
     if holding is None or ref.startswith("refs/cc/keep/"):
         return Thing.REF, ref
-    number = int(ref.rpartition("/")[2])
-    return Thing.CAPTURE, str(WorkspaceKey(holding.run, holding.task, number, CAPTURE))
+    name = ref.rpartition("/")[2]
+    return Thing.CAPTURE, str(capture_key(holding.run, holding.task, name))
 
 
 def _rule_on_ref(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from commandcenter.stages import handover, land, proposal, publish, settle, verify, work
+from sqlalchemy.orm import Session
+
+from commandcenter.core.attempt import Bounds
+from commandcenter.core.pattern import Single
+from commandcenter.stages import handover, land, pattern, proposal, publish, settle, verify, work
 from commandcenter.stages.equipment import Equipment
-from commandcenter.stages.job import Record
+from commandcenter.stages.job import Job, Record, read
 
 
 class Stages:
@@ -17,6 +21,41 @@ class Stages:
     async def work(self, run: str, task: str, number: int) -> Record:
         """Provision, act, capture."""
         return await work.work(self._equipment, run, task, number)
+
+    async def base(self, run: str, task: str, number: int) -> Record:
+        """Choose what a pattern starts from."""
+        return await pattern.base(self._equipment, run, task, number)
+
+    async def answer(self, run: str, task: str, number: int, round_: int, position: int) -> Record:
+        """Have one ask of a pattern answered, and measure what it left."""
+        return await pattern.answer(self._equipment, run, task, number, round_, position)
+
+    async def still(self, run: str, task: str, number: int, round_: int, position: int) -> Record:
+        """End what runs for one ask of a pattern."""
+        return await pattern.still(self._equipment, run, task, number, round_, position)
+
+    async def join(self, run: str, task: str, number: int, round_: int) -> Record:
+        """Check what the sub-tasks of a task have made of the target."""
+        return await pattern.join(self._equipment, run, task, number, round_)
+
+    def read(self, session: Session, run: str, task: str, number: int) -> Job:
+        """Return a try as it stands in this transaction."""
+        return read(session, self._equipment.plans, run, task, number)
+
+    def plays(self, session: Session, run: str, task: str, number: int) -> bool:
+        """Say whether a try is more than one agent's.
+
+        One that goes on with an earlier one's work is not.
+        """
+        job = self.read(session, run, task, number)
+        plain = isinstance(job.assignment.pattern, Single) and not job.assignment.handoff.to
+        return not plain and not job.attempt.resume
+
+    def bounds(
+        self, session: Session, run: str, task: str, number: int, configured: Bounds
+    ) -> Bounds:
+        """Return the bounds of a task: those that are configured, but for what its plan says."""
+        return self.read(session, run, task, number).assignment.bounds(configured)
 
     async def verify(self, run: str, task: str, number: int) -> Record:
         """Run the checks on the captured tree."""

@@ -61,7 +61,7 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
     agent = plugins.agent(question.profile.agent)
     reach = await equipment.reach(question.profile)
     command = _command(equipment, job, agent, question, reach)
-    key = f"{job.run.id}/{job.task.id}/{job.attempt.number}/{question.prompt.role.value}"
+    key = usage_key(job, question.name)
     before, told = equipment.gateway.usage(key), equipment.gateway.facts(key)
     journal = equipment.logs.journal(job.run.id, job.task.id, job.attempt.number, question.name)
     async with (
@@ -73,7 +73,7 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
             provider=question.profile.provider,
         ),
         equipment.proxy.socket(workspace.gateway, reach.policy, journal),
-        _live(equipment, job, agent, question.prompt.role) as live,
+        _live(equipment, job, agent, question) as live,
     ):
         completed = await workspace.run(question.name, command, on_line=live.line)
     # Asked when the socket is closed: an answer that was cut off is counted as its handler ends.
@@ -88,6 +88,11 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
         problem=completed.problem,
         session_cost_usd=report.usage.cost_usd or 0.0,
     )
+
+
+def usage_key(job: Job, name: str) -> str:
+    """Return the key under which the gateway counts what an agent's run uses."""
+    return f"{job.run.id}/{job.task.id}/{job.attempt.number}/{name}"
 
 
 def _command(
@@ -191,9 +196,9 @@ def _since(cost: float | None, before: float) -> float | None:
 class _Live:
     """Turns an agent's lines into events, in bounded numbers, each line once even after a crash."""
 
-    def __init__(self, agent: Agent, role: Role, told: int) -> None:
+    def __init__(self, agent: Agent, question: Question, told: int) -> None:
         self._agent = agent
-        self._role = role
+        self._question = question
         self._told = told
         self._seen = 0
         self._read = 0
@@ -221,7 +226,8 @@ class _Live:
             return None
         self._kept += len(shown)
         return {
-            "role": self._role.value,
+            "role": self._question.prompt.role.value,
+            "name": self._question.name,
             "line": self._seen,
             "left_out": left_out,
             "events": [
@@ -232,9 +238,11 @@ class _Live:
 
 
 @contextlib.asynccontextmanager
-async def _live(equipment: Equipment, job: Job, agent: Agent, role: Role) -> AsyncIterator[_Live]:
-    told = await equipment.database.transact(_lines_told, job, role)
-    live = _Live(agent, role, told)
+async def _live(
+    equipment: Equipment, job: Job, agent: Agent, question: Question
+) -> AsyncIterator[_Live]:
+    told = await equipment.database.transact(_lines_told, job, question.name)
+    live = _Live(agent, question, told)
     teller = asyncio.create_task(_tell(equipment, job, live))
     try:
         yield live
@@ -266,8 +274,7 @@ def _append(session: Session, now_ms: int, job: Job, data: dict[str, Any]) -> No
     facts.append(session, Event(job.run.id, EventKind.AGENT, now_ms, job.task.id, number, data))
 
 
-def _lines_told(session: Session, job: Job, role: Role) -> int:
-    last = views.last_event_of(
-        session, job.run.id, job.task.id, job.attempt.number, EventKind.AGENT
-    )
-    return int(last.data["line"]) if last and last.data["role"] == role.value else 0
+def _lines_told(session: Session, job: Job, name: str) -> int:
+    key = (job.run.id, job.task.id, job.attempt.number)
+    last = views.last_words_of(session, *key, name)
+    return int(last.data["line"]) if last else 0

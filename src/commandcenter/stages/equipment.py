@@ -24,7 +24,7 @@ from commandcenter.gateway.model import ModelGateway
 from commandcenter.settings import ProjectCheck
 from commandcenter.stages.logs import Logs
 from commandcenter.stages.plans import Plans
-from commandcenter.store import ledger, views
+from commandcenter.store import asks, ledger, views
 from commandcenter.store.database import Database
 from commandcenter.system.git import Git
 from commandcenter.system.vault import Identity, Vault, pin_ref, task_ref
@@ -81,6 +81,8 @@ def _recorded_refs(session: Session, upstream: str) -> dict[str, str]:
             refs[pin_ref(f"{run}/{task}")] = attempt.base
         if attempt.head not in ("", attempt.base):
             refs[task_ref(run, task, attempt.number)] = attempt.head
+    for run, task, asked in asks.captured(session, upstream):
+        refs[task_ref(run, task, asked.name)] = asked.head
     held = {each.name for each in ledger.held(session, Kind.REF) if each.place == upstream}
     return {ref: commit for ref, commit in refs.items() if ref in held}
 

@@ -20,6 +20,8 @@ from commandcenter.store import facts, views
 from commandcenter.store.views import RunRecord
 
 Record = dict[str, Any]  # Any: JSON, a stage's result; a schema that the engine stores
+WORK = "work"
+"""Purpose of the workspace that holds an agent's work; further lanes are `work-2`, `work-3`, ..."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +135,26 @@ class Job:
     @property
     def work_key(self) -> WorkspaceKey:
         """Return the key of the agent's own workspace, which a generation's tries share."""
-        return WorkspaceKey(self.run.id, self.task.id, self.attempt.generation, "work")
+        return self.lane_key(self.attempt.lane)
+
+    def lane_key(self, lane: int) -> WorkspaceKey:
+        """Return the key of a workspace in which agents work: 1 is the task's own."""
+        return lane_key(self.run.id, self.task.id, self.attempt.generation, lane)
 
     @property
     def pin(self) -> str:
         """Return the key under which the vault keeps the base."""
         return f"{self.run.id}/{self.task.id}"
+
+
+def lane_key(run: str, task: str, generation: int, lane: int) -> WorkspaceKey:
+    """Return the key of a workspace of a generation of tries in which agents work."""
+    return WorkspaceKey(run, task, generation, WORK if lane == 1 else f"{WORK}-{lane}")
+
+
+def is_lane(key: WorkspaceKey) -> bool:
+    """Say whether agents' work lies in a workspace; others hold what is made again."""
+    return key.purpose == WORK or key.purpose.startswith(f"{WORK}-")
 
 
 async def load(equipment: Equipment, run: str, task: str, number: int) -> Job:

@@ -145,7 +145,23 @@ def _evidence(session: Session, job: Job) -> tuple[Verdict, Change, Usage]:
         notes=tuple(data["notes"]),
     )
     usage = Usage(data["input_tokens"], data["output_tokens"], cost_usd=data["cost_usd"])
-    return Verdict.from_json(checked.data), change, usage
+    return Verdict.from_json(checked.data), change, _with_pattern(session, job, usage)
+
+
+def _with_pattern(session: Session, job: Job, usage: Usage) -> Usage:
+    """Return what a try used, with all that the agents of its pattern did."""
+    answered = [
+        event.data
+        for event in views.events_of(session, job.run.id, [EventKind.TASK_ANSWERED])
+        if (event.task, event.attempt) == (job.task.id, job.attempt.number)
+    ]
+    if not answered:
+        return usage
+    return Usage(
+        usage.input_tokens + sum(each["input_tokens"] for each in answered),
+        usage.output_tokens + sum(each["output_tokens"] for each in answered),
+        cost_usd=reduce(added, [each["cost_usd"] for each in answered]),
+    )
 
 
 async def review(equipment: Equipment, run: str, task: str, number: int) -> Record:

@@ -14,15 +14,14 @@ from commandcenter.core.publication import salvage_message
 from commandcenter.core.workspace import Contents, WorkspaceKey, Workspaces
 from commandcenter.stages import holdings
 from commandcenter.stages.equipment import BOT, Equipment
-from commandcenter.stages.job import Job
-from commandcenter.store import views
+from commandcenter.stages.job import Job, is_lane, lane_key
+from commandcenter.store import asks, views
+from commandcenter.store.asks import Asked
 from commandcenter.system.capture import capture
 from commandcenter.system.salvage import write_bundle
 from commandcenter.system.usage import size_bytes
 from commandcenter.system.vault import RefUpdate, Vault, salvage_ref, task_ref
 
-WORK = "work"
-"""Purpose of the workspace that holds an agent's work; others hold what is made again."""
 RESULT = "result"
 """Stands for the task of a branch that holds a whole run's result."""
 
@@ -47,11 +46,12 @@ async def reclaim_derived(equipment: Equipment, held: Sequence[Holding]) -> None
 
 def is_derived(holding: Holding) -> bool:
     """Say whether this is a workspace in which no agent's work lies."""
-    return holding.kind is Kind.WORKSPACE and not holding.name.endswith(f"/{WORK}")
+    return holding.kind is Kind.WORKSPACE and not is_lane(key_of(holding))
 
 
 async def _keep(equipment: Equipment, job: Job, key: WorkspaceKey) -> None:
-    last = uncaptured(job.tries, key.attempt)
+    asked = await equipment.database.transact(asks.of_task, job.run.id, job.task.id)
+    last = _unkept(job, key, asked)
     contents = await equipment.workspaces[job.mode].still(key) if last else None
     if last is None or contents is None:
         return
@@ -65,13 +65,35 @@ async def _keep(equipment: Equipment, job: Job, key: WorkspaceKey) -> None:
         await holdings.note(equipment, [replace(kept, fact=Fact.KEPT, words=f"{refusal}")])
         await equipment.workspaces[job.mode].put_aside(key)
         return
-    if head is None or await _captured_before(vault, job, head):
+    if head is None or await _captured_before(vault, job, asked, head):
         await _forget(equipment, vault, kept, head)
         return
     ref = ref_of(kept)
     await write_bundle(vault, ref, last.base, bundle_path(equipment.salvage_dir, ref))
     why = f"try {last.number} had not been captured when the task {_ended(job)}"
     await holdings.note(equipment, [replace(kept, commit=head, words=why)])
+
+
+def _unkept(job: Job, key: WorkspaceKey, asked: Sequence[Asked]) -> Attempt | None:
+    """Return the try whose work in a workspace was never captured, if there is one."""
+    tries = [each for each in job.tries if each.generation == key.attempt]
+    last = uncaptured(job.tries, key.attempt)
+    numbers = {each.number for each in tries}
+    played = [
+        each
+        for each in asked
+        if each.attempt in numbers and lane_key(*_of(key), each.record.get("lane", 0)) == key
+    ]
+    if not played or (last and last.number > played[-1].attempt):
+        return last if last and lane_key(*_of(key), last.lane) == key else None
+    reply = played[-1].reply
+    if reply and reply["change"]:
+        return None
+    return next(each for each in tries if each.number == played[-1].attempt)
+
+
+def _of(key: WorkspaceKey) -> tuple[str, str, int]:
+    return key.run, key.task, key.attempt
 
 
 async def _forget(equipment: Equipment, vault: Vault, kept: Entry, head: str | None) -> None:
@@ -138,9 +160,11 @@ async def _capture(
     return None if change.empty else change.head
 
 
-async def _captured_before(vault: Vault, job: Job, head: str) -> bool:
-    """Say whether the same files are the recorded capture of a try, which people are told of."""
-    recorded = [each.head for each in job.tries if each.head and await vault.resolve(each.head)]
+async def _captured_before(vault: Vault, job: Job, asked: Sequence[Asked], head: str) -> bool:
+    """Say whether the same files are a recorded capture, which people are told of."""
+    known = [each.head for each in job.tries]
+    known += [each.head for each in asked]
+    recorded = [each for each in dict.fromkeys(known) if each and await vault.resolve(each)]
     return await vault.tree_of(head) in {await vault.tree_of(each) for each in recorded}
 
 

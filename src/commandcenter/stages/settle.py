@@ -13,14 +13,15 @@ from commandcenter.core.egress import refused_words
 from commandcenter.core.errors import CommandCenterError, NotFound, WorldError
 from commandcenter.core.forge import ProposalState
 from commandcenter.core.ledger import Holding, Kind
+from commandcenter.core.pattern import READ_ONLY
 from commandcenter.core.run import Reason
 from commandcenter.core.workspace import Found, WorkspaceKey, Workspaces, folder_name
 from commandcenter.stages import holdings
 from commandcenter.stages.equipment import Equipment
-from commandcenter.stages.job import Job, Record, load
+from commandcenter.stages.job import Job, Record, lane_key, load
+from commandcenter.stages.pattern import aside_purpose
 from commandcenter.stages.proposal import changed, find
 from commandcenter.stages.salvage import (
-    WORK,
     is_derived,
     is_whole,
     key_of,
@@ -29,7 +30,7 @@ from commandcenter.stages.salvage import (
     reclaim_workspace,
     told,
 )
-from commandcenter.store import ledger, views
+from commandcenter.store import asks, ledger, views
 from commandcenter.system.vault import Vault, pin_ref, task_ref
 
 log = logging.getLogger(__name__)
@@ -152,8 +153,19 @@ def workspaces_in_use(session: Session) -> frozenset[str]:
     for run, task in views.unsettled(session):
         number = views.last_attempt(session, run, task)
         generation = views.read_attempt(session, run, task, number).generation
-        keys |= {str(WorkspaceKey(run, task, each, WORK)) for each in range(1, generation + 1)}
+        played = [each for each in asks.of_task(session, run, task) if "lane" in each.record]
+        lanes = {1, *(each.record["lane"] for each in played)} - {READ_ONLY}
+        keys |= {
+            str(lane_key(run, task, each, lane))
+            for each in range(1, generation + 1)
+            for lane in lanes
+        }
         keys.add(str(WorkspaceKey(run, task, number, f"review-{number}")))
+        keys |= {
+            str(WorkspaceKey(run, task, number, aside_purpose(each)))
+            for each in played
+            if each.attempt == number and each.record["lane"] == READ_ONLY and each.reply is None
+        }
     return frozenset(keys)
 
 

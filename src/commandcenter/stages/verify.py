@@ -41,7 +41,10 @@ async def verify(equipment: Equipment, run: str, task: str, number: int) -> Reco
     vault = await equipment.vaults.open(job.run.upstream)
     await keep_captured(equipment, vault, job)
     files = await vault.diff_files(job.attempt.base, job.commit)
-    verdict = await check_tree(equipment, vault, job, job.commit, job.attempt.base)
+    # Where a pattern made it, this tree was checked when it was made.
+    verdict = await check_tree(
+        equipment, vault, job, job.commit, job.attempt.base, recall=bool(job.status.pattern)
+    )
     return {
         **verdict.to_json(),
         "changed": bool(files),
@@ -50,13 +53,22 @@ async def verify(equipment: Equipment, run: str, task: str, number: int) -> Reco
 
 
 async def check_tree(
-    equipment: Equipment, vault: Vault, job: Job, commit: str, base: str
+    equipment: Equipment,
+    vault: Vault,
+    job: Job,
+    commit: str,
+    base: str,
+    *,
+    recall: bool = False,
+    place: str = "",
 ) -> Verdict:
-    """Return the verdict on a commit's tree; what failed on `base` too is told apart."""
+    """Return the verdict on a commit's tree; what failed on `base` too is told apart.
+
+    `recall` and `place`: see `run_checks`.
+    """
     files = await vault.changed_files(base, commit) if equipment.checks else ()
-    return await run_checks(
-        equipment, vault, job, planned(job, equipment.checks, files), commit, base
-    )
+    checks = planned(job, equipment.checks, files)
+    return await run_checks(equipment, vault, job, checks, commit, base, recall=recall, place=place)
 
 
 async def run_checks(
@@ -69,23 +81,25 @@ async def run_checks(
     *,
     recall: bool = False,
     again: Set[str] = frozenset(),
+    place: str = "",
 ) -> Verdict:
     """Return what these checks say of a commit's tree; what failed on `base` too is told apart.
 
-    They run in workspaces of the job. With `recall`, what one found on the tree before counts,
+    They run in workspaces of the job, whose purposes begin with `place` where the same commit may
+    be checked twice at one time. With `recall`, what one found on the tree before counts,
     whichever task it was for; but those that `again` names run once more.
     """
     tree = await vault.tree_of(commit)
     found = []
     for index, each in enumerate(checks, 1):
-        at = _Place(commit, tree, f"check-{commit[:10]}-{index}", recall)
+        at = _Place(commit, tree, f"{place}check-{commit[:10]}-{index}", recall)
         if each.check.name in again:
             at = replace(at, purpose=f"{at.purpose}-again", recall=False)
         receipt = await _receipt(equipment, vault, job, each.check, at)
         if receipt.found is Found.FAILED and not each.own:
             before = await vault.tree_of(base)
             # Named after the commit, too: prefixes of one chain are compared at the same time.
-            at = _Place(base, before, f"check-{commit[:10]}-{index}-base", recall)
+            at = _Place(base, before, f"{place}check-{commit[:10]}-{index}-base", recall)
             receipt = await _compared(equipment, vault, job, each.check, receipt, at)
         found.append(receipt)
     return judge(tree, found)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sqlalchemy.orm import Session
 
-from commandcenter.core.agent import Outcome, Prompt, Report, Role
+from commandcenter.core.agent import Outcome, Prompt, Report, Role, Usage
 from commandcenter.core.attempt import WORKSPACE_LOST, Attempt
 from commandcenter.core.change import Change
 from commandcenter.core.errors import CaptureRefused, InputError
@@ -21,7 +21,7 @@ from commandcenter.stages.equipment import BOT, Equipment
 from commandcenter.stages.job import Job, Record, load, workspaces
 from commandcenter.store import facts, ledger, views
 from commandcenter.system.capture import capture
-from commandcenter.system.vault import Vault, pin_ref, task_ref
+from commandcenter.system.vault import RefUpdate, Vault, pin_ref, task_ref
 
 LANDED_MAX = 40
 
@@ -34,21 +34,20 @@ async def work(equipment: Equipment, run: str, task: str, number: int) -> Record
     """
     job = await load(equipment, run, task, number)
     vault = await equipment.vaults.open(job.run.upstream)
-    job = await _based(equipment, vault, job)
-    await vault.pin(job.pin, job.attempt.base)
+    job = await based(equipment, vault, job)
     if await workspaces(equipment, job).cut_off(job.work_key):
-        return _lost()
+        return lost()
     opened = workspaces(equipment, job).open(
         job.work_key, vault=vault.path, commit=job.attempt.base, keep=True
     )
     async with opened as workspace:
         if job.attempt.resume and workspace.pristine:
-            return _lost()
+            return lost()
         report = await ask(equipment, job, workspace, await _question(equipment, job))
         return await _capture(equipment, vault, job, report, workspace.contents())
 
 
-def _lost() -> Record:
+def lost() -> Record:
     """Return the record of a try whose workspace is not there, or not whole, any more.
 
     What is there of it is kept when the task is settled.
@@ -62,14 +61,15 @@ def _lost() -> Record:
     }
 
 
-async def _based(equipment: Equipment, vault: Vault, job: Job) -> Job:
-    """Choose base and conversation, and store them before anything is made from them."""
+async def based(equipment: Equipment, vault: Vault, job: Job) -> Job:
+    """Choose base and conversation, store them before anything is made from them; pin the base."""
     attempt = replace(
         job.attempt,
         base=job.attempt.base or await vault.fetch(job.run.landed_on),
         session=job.attempt.session or str(uuid.uuid4()),
     )
     await equipment.database.transact(_store, job, attempt, equipment.now_ms())
+    await vault.pin(job.pin, attempt.base)
     return replace(job, tries=(*job.tries[:-1], attempt))
 
 
@@ -79,12 +79,13 @@ def _store(session: Session, job: Job, attempt: Attempt, now_ms: int) -> None:
     made = (
         holdings.ref(job, pin_ref(job.pin), attempt.base),
         holdings.workspace(job, job.work_key),
-        holdings.ref(job, _ref(job)),
+        holdings.ref(job, ref_of_try(job)),
     )
     ledger.note(session, [replace(entry, at_ms=now_ms) for entry in made])
 
 
-def _ref(job: Job) -> str:
+def ref_of_try(job: Job) -> str:
+    """Return the ref that keeps what a try made."""
     return task_ref(job.run.id, job.task.id, job.attempt.number)
 
 
@@ -93,7 +94,7 @@ async def _question(equipment: Equipment, job: Job) -> Question:
     if attempt.resume:
         text = continued_prompt(attempt.feedback)
     else:
-        landed = await equipment.database.transact(_landed, job)
+        landed = await landed_before(equipment, job)
         text = work_prompt(job.plan, job.task, landed=landed, feedback=attempt.feedback)
     return Question(
         name=f"try-{attempt.number}",
@@ -107,6 +108,11 @@ async def _question(equipment: Equipment, job: Job) -> Question:
     )
 
 
+async def landed_before(equipment: Equipment, job: Job) -> tuple[str, ...]:
+    """Return a line for each task of the run whose change its base may hold."""
+    return await equipment.database.transact(_landed, job)
+
+
 def _landed(session: Session, job: Job) -> tuple[str, ...]:
     merged = [
         status.id
@@ -118,19 +124,20 @@ def _landed(session: Session, job: Job) -> tuple[str, ...]:
 
 
 async def keep_captured(equipment: Equipment, vault: Vault, job: Job) -> None:
-    """Make sure that the vault has a try's commit: what a disk lost is captured again.
+    """Make sure that the vault keeps a try's commit: what a disk lost is captured again.
 
     Raises:
         InputError: the workspace does not give the same commit any more.
     """
     head = job.attempt.head
     if head not in vault.lost:
+        await _keep_chosen(vault, job)
         return
     opened = workspaces(equipment, job).open(
         job.work_key, vault=vault.path, commit=job.attempt.base, keep=True
     )
     async with opened as workspace:
-        change = await _change(equipment, vault, job, workspace.contents())
+        change = await take(equipment, vault, job, workspace.contents(), ref_of_try(job))
     if change.head != head:
         raise InputError(
             f"Commit {head[:12]} of this task is lost: the disk did not keep what it confirmed.",
@@ -139,13 +146,27 @@ async def keep_captured(equipment: Equipment, vault: Vault, job: Job) -> None:
     vault.lost.discard(head)
 
 
-async def _change(equipment: Equipment, vault: Vault, job: Job, contents: Contents) -> Change:
+async def _keep_chosen(vault: Vault, job: Job) -> None:
+    """Keep what a pattern chose under the try's own name, as if one agent had made it."""
+    head, ref = job.attempt.head, ref_of_try(job)
+    if job.status.pattern and head != job.attempt.base and await vault.ref(ref) is None:
+        await vault.update_refs([RefUpdate(ref, head, None)])
+
+
+async def take(
+    equipment: Equipment, vault: Vault, job: Job, contents: Contents, ref: str
+) -> Change:
+    """Return what a workspace made of the try's base, as a commit that a ref keeps.
+
+    Raises:
+        CaptureRefused: something in it cannot be taken.
+    """
     return await capture(
         equipment.git,
         vault,
         contents,
         job.attempt.base,
-        ref=_ref(job),
+        ref=ref,
         message=commit_message(job.run.id, job.task, job.attempt.number),
         author=BOT,
         committer=BOT,
@@ -163,12 +184,12 @@ async def _capture(
         "problem": report.problem,
         "refused": False,
         "session": report.session,
-        "used": _used(job, report),
+        "used": used(job.options.work.name, report.usage),
     }
     if report.outcome in (Outcome.STOPPED, Outcome.TRY_AGAIN):
         return record
     try:
-        change = await _change(equipment, vault, job, contents)
+        change = await take(equipment, vault, job, contents, ref_of_try(job))
     except CaptureRefused as refusal:
         return {**record, "refused": True, "words": refusal.message}
     return {
@@ -176,11 +197,17 @@ async def _capture(
         "head": change.head,
         "tree": change.tree,
         "session_cost_usd": report.session_cost_usd,
-        "captured": _captured(job, change, report),
+        "captured": {
+            **captured(job, change),
+            **used(job.options.work.name, report.usage),
+            "turns": report.turns,
+            "claim": report.text[-2000:],
+        },
     }
 
 
-def _captured(job: Job, change: Change, report: Report) -> Record:
+def captured(job: Job, change: Change) -> Record:
+    """Return what is told of a capture, besides who made it."""
     return {
         "branch": branch_name(job.run.id, job.task),
         "base": change.base,
@@ -190,16 +217,13 @@ def _captured(job: Job, change: Change, report: Report) -> Record:
         "insertions": change.insertions,
         "deletions": change.deletions,
         "notes": list(change.notes),
-        **_used(job, report),
-        "turns": report.turns,
-        "claim": report.text[-2000:],
     }
 
 
-def _used(job: Job, report: Report) -> Record:
-    usage = report.usage
+def used(profile: str, usage: Usage) -> Record:
+    """Return what is told of what an agent used."""
     return {
-        "profile": job.options.work.name,
+        "profile": profile,
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
         "cached_tokens": usage.cached_tokens,

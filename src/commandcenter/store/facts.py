@@ -111,6 +111,50 @@ def insert_run(
     )
 
 
+def graft(
+    session: Session,
+    run: str,
+    plan: str,
+    statuses: Sequence[TaskStatus],
+    edges: Iterable[tuple[str, str, str]],
+) -> tuple[str, ...]:
+    """Store tasks that another one was split into, and the plan with them in it.
+
+    They have the places in the reading order that their `ordinal`s say, one after the other; what
+    comes behind moves on. Returns those that can start. `edges`: (task before, task after, why).
+    """
+    links = list(edges)
+    waits = Counter(after for _, after, _ in links)
+    tasks = schema.tasks
+    session.execute(
+        sa.update(tasks)
+        .where(tasks.c.run == run, tasks.c.ordinal >= statuses[0].ordinal)
+        .values(ordinal=tasks.c.ordinal + len(statuses))
+    )
+    session.execute(
+        sa.insert(tasks),
+        [
+            {
+                **views.task_row(status),
+                "open_dependencies": waits[status.id],
+                "unsettled": False,
+            }
+            for status in statuses
+        ],
+    )
+    if links:
+        session.execute(
+            sa.insert(schema.edges),
+            [{"run": run, "before": b, "after": a, "why": why} for b, a, why in links],
+        )
+    session.execute(
+        sa.update(schema.runs)
+        .where(schema.runs.c.id == run)
+        .values(plan=plan, plan_revision=schema.runs.c.plan_revision + 1)
+    )
+    return tuple(status.id for status in statuses if not waits[status.id])
+
+
 def _ending(status: TaskStatus, at_ms: int) -> Event:
     assert status.reason is not None
     data = {"reason": status.reason.value, "explanation": status.explanation}

@@ -16,6 +16,7 @@ runs = sa.Table(
     sa.Column("id", sa.String(40), primary_key=True),
     sa.Column("schema", sa.Integer, nullable=False),
     sa.Column("plan", sa.Text, nullable=False),
+    sa.Column("plan_revision", sa.Integer, nullable=False, server_default="0"),
     sa.Column("plan_path", sa.Text, nullable=False),
     sa.Column("title", sa.Text, nullable=False),
     sa.Column("repository", sa.Text, nullable=False),
@@ -38,6 +39,7 @@ tasks = sa.Table(
     sa.Column("title", sa.Text, nullable=False),
     sa.Column("batch", sa.String(60), nullable=False),
     sa.Column("ordinal", sa.Integer, nullable=False),
+    sa.Column("parent", sa.String(60), nullable=False, server_default=""),
     sa.Column("open_dependencies", sa.Integer, nullable=False),
     sa.Column("unsettled", sa.Boolean, nullable=False),
     sa.Column("state", sa.String(20), nullable=False),
@@ -56,6 +58,9 @@ tasks = sa.Table(
     sa.Column("checks_passed", sa.Integer, nullable=False),
     sa.Column("checks_total", sa.Integer, nullable=False),
     sa.Column("review", sa.String(20), nullable=False),
+    sa.Column("pattern", sa.Text, nullable=False, server_default=""),
+    sa.Column("rounds", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("outcome", sa.String(20), nullable=False, server_default=""),
     sa.Column("input_tokens", sa.BigInteger, nullable=False),
     sa.Column("output_tokens", sa.BigInteger, nullable=False),
     sa.Column("cost_usd", sa.Float, nullable=False),
@@ -81,6 +86,20 @@ attempts = sa.Table(
     sa.Column("task", sa.String(60), primary_key=True),
     sa.Column("number", sa.Integer, primary_key=True),
     sa.Column("record", sa.Text, nullable=False),
+    sa.ForeignKeyConstraint(["run", "task"], ["cc_tasks.run", "cc_tasks.id"]),
+)
+
+asks = sa.Table(
+    "cc_asks",
+    metadata,
+    sa.Column("run", sa.String(40), primary_key=True),
+    sa.Column("task", sa.String(60), primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("record", sa.Text, nullable=False),
+    sa.Column("stops", sa.Integer, nullable=False),
+    sa.Column("reply", sa.Text),
     sa.ForeignKeyConstraint(["run", "task"], ["cc_tasks.run", "cc_tasks.id"]),
 )
 

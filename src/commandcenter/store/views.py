@@ -78,8 +78,15 @@ def _run(row: sa.RowMapping) -> RunRecord:
 _RUN_COLUMNS = tuple(column for column in schema.runs.c if column.name != "plan")
 
 
+def plan_revision(session: Session, run: str) -> int:
+    """Return how often the run's plan has changed, since tasks of it were split."""
+    query = sa.select(schema.runs.c.plan_revision).where(schema.runs.c.id == run)
+    revision: int = session.execute(query).scalar_one()
+    return revision
+
+
 def read_plan(session: Session, run: str) -> str:
-    """Return the canonical JSON of a run's plan, which may be large and never changes."""
+    """Return the canonical JSON of a run's plan, which may be large."""
     query = sa.select(schema.runs.c.plan).where(schema.runs.c.id == run)
     plan: str = session.execute(query).scalar_one()
     return plan
@@ -218,6 +225,17 @@ def open_tasks(session: Session, run: str) -> int:
     return session.execute(query).scalar_one()
 
 
+def open_children(session: Session, run: str, parent: str) -> int:
+    """Return how many of the tasks that one was split into have not ended."""
+    tasks = schema.tasks.c
+    query = (
+        sa.select(sa.func.count())
+        .select_from(schema.tasks)
+        .where(tasks.run == run, tasks.parent == parent, tasks.state.not_in(_ENDED))
+    )
+    return session.execute(query).scalar_one()
+
+
 def unsettled_tasks(session: Session, run: str) -> int:
     """Return how many tasks have branches, workspaces or pins that are not cleaned up yet."""
     query = (
@@ -272,14 +290,18 @@ def read_attempt(session: Session, run: str, task: str, number: int) -> Attempt:
 
 @dataclass(frozen=True)
 class Lost:
-    """A captured try of a task that ended without landing."""
+    """A capture of a task that ended without landing."""
 
     run: str
     task: str
     upstream: str
     state: State
     ended_ms: int
-    attempt: Attempt
+    name: str
+    """What its ref ends with: see `task_ref`."""
+    head: str
+    what: str
+    """In words."""
 
 
 def captures_not_landed(session: Session) -> tuple[Lost, ...]:
@@ -298,17 +320,23 @@ def captures_not_landed(session: Session) -> tuple[Lost, ...]:
         .order_by(schema.tasks.c.run, schema.tasks.c.ordinal, schema.attempts.c.number)
     )
     found = (
+        (row, Attempt.from_json(json.loads(row["record"])))
+        for row in session.execute(query).mappings()
+    )
+    return tuple(
         Lost(
             row["run"],
             row["task"],
             row["upstream"],
             State(row["state"]),
             row["ended_ms"],
-            Attempt.from_json(json.loads(row["record"])),
+            str(attempt.number),
+            attempt.head,
+            f"try {attempt.number}",
         )
-        for row in session.execute(query).mappings()
+        for row, attempt in found
+        if attempt.head not in ("", attempt.base)
     )
-    return tuple(lost for lost in found if lost.attempt.head not in ("", lost.attempt.base))
 
 
 def unsettled_attempts(session: Session, upstream: str) -> tuple[tuple[str, str, Attempt], ...]:
@@ -383,6 +411,23 @@ def last_event_of(
     session: Session, run: str, task: str, attempt: int, kind: EventKind
 ) -> Event | None:
     """Return the newest event of this kind for one try, if there is any."""
+    return _newest(session, run, task, attempt, kind)
+
+
+def last_words_of(session: Session, run: str, task: str, attempt: int, name: str) -> Event | None:
+    """Return the newest live words of one try's agent run of this name, if there are any."""
+    named = schema.events.c.data.contains(json.dumps({"name": name})[1:-1], autoescape=True)
+    return _newest(session, run, task, attempt, EventKind.AGENT, named)
+
+
+def _newest(
+    session: Session,
+    run: str,
+    task: str,
+    attempt: int,
+    kind: EventKind,
+    *further: sa.ColumnElement[bool],
+) -> Event | None:
     query = (
         sa.select(schema.events.c.seq)
         .where(
@@ -390,6 +435,7 @@ def last_event_of(
             schema.events.c.task == task,
             schema.events.c.attempt == attempt,
             schema.events.c.kind == kind.value,
+            *further,
         )
         .order_by(schema.events.c.seq.desc())
         .limit(1)

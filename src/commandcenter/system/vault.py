@@ -142,8 +142,11 @@ class Touch:
     """What it says in the trailers that were asked for; empty where it says nothing."""
 
 
-def task_ref(run: str, task: str, n: int) -> str:
-    """Return the ref that keeps capture `n` of a task; any text is fine as id."""
+def task_ref(run: str, task: str, n: int | str) -> str:
+    """Return the ref that keeps capture `n` of a task; any text is fine as id.
+
+    `n` is a try, or a try, round and position of its pattern: `1-2-3`.
+    """
     return f"refs/cc/task/{_component(run)}/{_component(task)}/{n}"
 
 
@@ -511,6 +514,13 @@ class Vault:
         options = ("-r", "-z", "--name-only", "--no-renames", "--diff-filter=d")
         result = await self._run("diff-tree", *options, old, new)
         return tuple(sorted(filter(None, os.fsdecode(result.stdout).split("\0"))))
+
+    async def statuses(self, old: str, new: str) -> tuple[tuple[str, str], ...]:
+        """Return (letter, path) of every file that differs: A, D, M, T; a renamed one is two."""
+        options = ("-r", "-z", "--name-status", "--no-renames")
+        result = await self._run("diff-tree", *options, old, new)
+        words = os.fsdecode(result.stdout).split("\0")
+        return tuple(zip(words[::2], words[1::2], strict=False))
 
     async def numstat(
         self, old: str, new: str, *, at: Path | None = None

@@ -251,6 +251,7 @@ def task(
     after: Sequence[str] = (),
     text: str = "",
     commit: str = "",
+    fields: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """Return a task's text.
 
@@ -263,8 +264,10 @@ def task(
         after: tasks that it waits for.
         text: prose, before the script.
         commit: message.
+        fields: further ones, `Pattern` say.
     """
     parts = [f"### Task {identity}: {title}"]
+    parts += [f"**{name}:** {value}" for name, value in fields.items()]
     if files:
         uses = [each if ": " in each else f"Create: {each}" for each in files]
         named = [f"- {op}: `{path}`" for op, path in (use.split(": ", 1) for use in uses)]

@@ -30,14 +30,20 @@ content of the operation above them:
     daemon                         leave a process behind that holds the output open
     exit CODE                      end here
     result                         leave the content below as the result file
+    crash                          end by SIGKILL
+    rank smallest|largest|containing WORD
+                                   for judges: rank the candidates by their diffs
     review DECISION ["WORDS"] [then DECISION ["WORDS"]]...
                                    for reviewers: the decision of round 1, 2, ...; the last one
                                    stays. `approve`, `revise`, `reject`, `prose` (says LGTM),
                                    `garbage` (breaks the schema), `crash`, `hang`. WORDS are the
                                    issue, after `FILE:LINE: ` if it has a place.
 
-Before any operation: `only-on-attempt N`, `only-on-round N`, `when-feedback`, `unless-feedback`.
-Without a script it makes the files that the task declares; as a reviewer without one it approves.
+Before any operation: `only-on-attempt N`, `only-on-round N`, `when-feedback`, `unless-feedback`,
+`only-on-lane N`, `only-with PROFILE`, and `only-as ROLE` (`judge`, `route`, `plan`, `manage`), that
+every operation needs which is not for who works. Without a script it makes the files that the task
+declares; a reviewer without one approves, a judge ranks the smallest first, a router takes the
+first profile, a planner plans one task, and a manager has the first of its team work once.
 """
 
 from __future__ import annotations
@@ -59,9 +65,13 @@ SCRIPTED_AGENT = Path(__file__).resolve()
 """This file, for profiles: `shell` with this as a program and its name as the command."""
 
 _FENCE = re.compile(r"^[ \t]*```scripted-agent[ \t]*\n(.*?)^[ \t]*```[ \t]*$", re.S | re.M)
+_ROLE = re.compile(r"(?:^|\s)only-as (\w+)")
 _PLACE = re.compile(r"(?P<file>[^\s:]+):(?P<line>\d+): (?P<problem>.+)", re.S)
 _DECISIONS = ("approve", "revise", "reject", "prose", "garbage", "crash", "hang")
-_CONDITIONS = ("only-on-attempt", "only-on-round", "when-feedback", "unless-feedback")
+_CONDITIONS = (
+    *("only-on-attempt", "only-on-round", "only-on-lane", "only-with", "only-as"),
+    *("when-feedback", "unless-feedback"),
+)
 
 
 class Task(NamedTuple):
@@ -76,6 +86,10 @@ class Task(NamedTuple):
     round: int
     feedback: str
     diff: str
+    lane: int
+    profile: str
+    options: list[str]
+    changes: dict[str, str]
 
 
 class Operation(NamedTuple):
@@ -86,6 +100,8 @@ class Operation(NamedTuple):
     content: str
     holds: bool
     """Whether its conditions are met here."""
+    role: str = "work"
+    """Whose operation it is."""
 
     @property
     def words(self) -> list[str]:
@@ -102,11 +118,21 @@ def main() -> int:
     try:
         task = _task()
         script = tuple(_operations(task))
-        _review(task, script) if task.role == "review" else _work(task, script)
+        _perform(task, script)
     except ScriptError as error:
         print(f"scripted agent: {error}", file=sys.stderr)  # noqa: T201
         return 2
     return 0
+
+
+def _perform(task: Task, script: tuple[Operation, ...]) -> None:
+    mine = tuple(operation for operation in script if operation.role == task.role)
+    if task.role == "review":
+        _review(task, script)
+    elif task.role == "work" or mine:
+        _work(task, mine)
+    else:
+        _leave(json.dumps(_ANSWERS[task.role](task)))
 
 
 def _task() -> Task:
@@ -123,6 +149,10 @@ def _task() -> Task:
         round=given.get("round", 1),
         feedback=given.get("feedback", ""),
         diff=given.get("diff", ""),
+        lane=given.get("lane", 1),
+        profile=given.get("profile", ""),
+        options=given.get("options", []),
+        changes=given.get("changes", {}),
     )
 
 
@@ -139,7 +169,8 @@ def _operations(task: Task) -> Iterator[Operation]:
         for line, content in _lines(block):
             bare, holds = _conditions(line, task)
             name, _, rest = bare.partition(" ")
-            yield Operation(name, rest.strip(), content, holds)
+            role = found[1] if (found := _ROLE.search(line)) else "work"
+            yield Operation(name, rest.strip(), content, holds, role)
 
 
 def _lines(block: str) -> Iterator[tuple[str, str]]:
@@ -163,13 +194,25 @@ def _conditions(line: str, task: Task) -> tuple[str, bool]:
     word, _, rest = line.partition(" ")
     if word not in _CONDITIONS:
         return line, True
-    if word.startswith("only-on-"):
-        number, _, rest = rest.partition(" ")
-        holds = int(number) == (task.attempt if word == "only-on-attempt" else task.round)
+    if word.startswith("only-"):
+        wanted, _, rest = rest.partition(" ")
+        holds = wanted == _here(word, task)
     else:
         holds = bool(task.feedback) == (word == "when-feedback")
     bare, others_hold = _conditions(rest.strip(), task)
     return bare, holds and others_hold
+
+
+def _here(condition: str, task: Task) -> str:
+    """Return what a condition that names something is about, as it is here."""
+    found = {
+        "only-on-attempt": task.attempt,
+        "only-on-round": task.round,
+        "only-on-lane": task.lane,
+        "only-with": task.profile,
+        "only-as": task.role,
+    }
+    return str(found[condition])
 
 
 def _work(task: Task, script: tuple[Operation, ...]) -> None:
@@ -180,11 +223,14 @@ def _work(task: Task, script: tuple[Operation, ...]) -> None:
             _declared(task, file)
     for operation in scripted:
         if operation.holds:
-            _do(operation)
+            _do(task, operation)
     _say("result", text="The scripted agent is done.")
 
 
-def _do(operation: Operation) -> None:
+def _do(task: Task, operation: Operation) -> None:
+    if operation.name == "rank":
+        _leave(json.dumps(_ranked(task, operation.words)))
+        return
     if operation.name not in _OPERATIONS:
         raise ScriptError(f"there is no operation `{operation.name}`")
     _say("tool", tool=operation.name, text=operation.rest)
@@ -293,6 +339,11 @@ def _exit(operation: Operation) -> NoReturn:
     raise SystemExit(int(operation.words[0]))
 
 
+def _crash(_: Operation) -> bool:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return False
+
+
 def _result(operation: Operation) -> bool:
     _leave(operation.content)
     return True
@@ -302,6 +353,7 @@ _OPERATIONS: dict[str, Callable[[Operation], bool]] = {
     "append": _append,
     "ask": _ask,
     "commit": _commit,
+    "crash": _crash,
     "daemon": _daemon,
     "delete": _delete,
     "exit": _exit,
@@ -400,6 +452,62 @@ def _review(task: Task, script: tuple[Operation, ...]) -> None:
     else:
         _leave(json.dumps(_verdict(task, decision, words)))
         _say("result", text=f"The scripted agent says: {decision}.")
+
+
+def _ranked(task: Task, words: list[str]) -> dict[str, Any]:
+    """Return a `cc.choice/1` over the changes that are shown."""
+    by, wanted = words[0], " ".join(words[1:])
+    keys: dict[str, Callable[[str], int]] = {
+        "smallest": lambda label: len(task.changes[label]),
+        "largest": lambda label: -len(task.changes[label]),
+        "containing": lambda label: wanted not in task.changes[label],
+    }
+    ranking = sorted(task.options, key=keys[by])
+    return {
+        "schema": "cc.choice/1",
+        "ranking": ranking,
+        "scores": {label: 10 - n for n, label in enumerate(ranking)},
+        "disqualified": [],
+        "reason": f"The scripted judge ranks by: {' '.join(words)}.",
+    }
+
+
+def _routed(task: Task) -> dict[str, Any]:
+    return {"schema": "cc.route/1", "profile": task.options[0], "reason": "It is the first one."}
+
+
+def _planned(task: Task) -> dict[str, Any]:
+    files = [each["path"] for each in task.files]
+    one = {"id": "1", "title": task.title, "instructions": task.title, "depends_on": []}
+    return {
+        "schema": "cc.subplan/1",
+        "tasks": [{**one, "files": files, "verification": []}],
+        "rationale": "The scripted planner leaves it whole.",
+    }
+
+
+def _managed(task: Task) -> dict[str, Any]:
+    """Have somebody work in the first round, and be satisfied afterwards."""
+    first = task.round == 1
+    said = {"answer": first, "reason": "It is the first round." if first else "It was done."}
+    return {
+        "schema": "cc.ledger/1",
+        "facts": {"given": [task.title], "lookup": [], "derive": [], "guess": []},
+        "plan": ["Do it."],
+        "satisfied": {**said, "answer": not first},
+        "in_loop": {"answer": False, "reason": "Nothing was asked twice."},
+        "progress": {"answer": True, "reason": "It goes on."},
+        "next": {"profile": task.options[0], "instruction": "Do the task.", "reason": "The first."},
+    }
+
+
+_ANSWERS: dict[str, Callable[[Task], dict[str, Any]]] = {
+    "judge": lambda task: _ranked(task, ["smallest"]),
+    "manage": _managed,
+    "plan": _planned,
+    "route": _routed,
+}
+"""What is answered without a script for the role."""
 
 
 def _rounds(operation: Operation) -> list[tuple[str, str]]:

@@ -75,7 +75,7 @@ class Yard:
         """Store a run whose one task is at work at a try."""
         await self.equipment.database.transact(self._begin, run, tries, landed_on)
         job = await load_job(self.equipment, run, TASK.id, tries)
-        return await work._based(self.equipment, await self.vault(), job)
+        return await work.based(self.equipment, await self.vault(), job)
 
     def _begin(self, session: Session, run: str, tries: int, landed_on: str) -> None:
         plan = Plan(title="t", batches=(Batch("1", "", 1),), tasks=(TASK,))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from commandcenter.testing.bench import landing, modes, parts, queue, reliability
+from commandcenter.testing.bench import landing, modes, parts, patterns, queue, reliability
 from commandcenter.testing.bench.machine import describe
 from commandcenter.testing.bench.service import TooLong
 
@@ -24,6 +24,7 @@ _PARTS: dict[str, _Part] = {
     "graph": parts.graph,
     "queue": queue.queue,
     "landing": landing.landing,
+    "patterns": patterns.patterns,
     "modes": modes.modes,
     "workspaces": reliability.workspaces,
     "durability": reliability.durability,

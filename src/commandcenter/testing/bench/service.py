@@ -90,6 +90,19 @@ class BenchService:
         self._follow(run, time.time(), cap_s)
         self._need_success(run)
 
+    def end(self, run: str, *, cap_s: float) -> None:
+        """Wait until a run has ended, however.
+
+        Raises:
+            TooLong: it did not end within `cap_s`; it was cancelled.
+        """
+        self._follow(run, time.time(), cap_s)
+
+    @property
+    def processor_s(self) -> float:
+        """Return the processor time of the service and all that it started, so far."""
+        return processor_s(self._process.pid)
+
     def events(self, run: str, kind: str) -> list[float]:
         """Return when the events of a kind happened, in seconds since 1970."""
         told = self._ask(f"{run}/events", format="json", limit=10_000)

@@ -1,13 +1,15 @@
-"""`python -m commandcenter.testing.faults JOURNAL FOLDER... -- ARGUMENTS`: a service that dies.
+"""`python -m commandcenter.testing.faults JOURNAL ONLY FOLDER... -- ARGUMENTS`: a service that dies.
 
 Runs `commandcenter ARGUMENTS` again and again. Each life is killed at the first point that no
 life before it was killed at, until one meets no such point; that one goes on until it is stopped.
-JOURNAL gets a line for each life: the point that it ended at.
+Points in whose name nothing matches the pattern ONLY are passed over. JOURNAL gets a line for each
+life: the point that it ended at.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -18,13 +20,14 @@ from commandcenter.testing.faults.points import watch
 def main() -> int:
     """Live, die and live again; return the last life's exit code."""
     divide = sys.argv.index("--")
-    journal, *folders = map(Path, sys.argv[1:divide])
+    journal, only = Path(sys.argv[1]), re.compile(sys.argv[2])
+    folders = [Path(word) for word in sys.argv[3:divide]]
     _import_all()
     while True:
         met = frozenset(journal.read_text().splitlines()) if journal.exists() else frozenset()
         child = os.fork()
         if child == 0:
-            _live(journal, folders, met, sys.argv[divide + 1 :])
+            _live(journal, only, folders, met, sys.argv[divide + 1 :])
         status = _end_of(child)
         if not os.WIFSIGNALED(status):
             return os.WEXITSTATUS(status)
@@ -38,13 +41,19 @@ def _import_all() -> None:
     import commandcenter.flow  # noqa: F401
 
 
-def _live(journal: Path, folders: list[Path], met: frozenset[str], arguments: list[str]) -> None:
+def _live(
+    journal: Path,
+    only: re.Pattern[str],
+    folders: list[Path],
+    met: frozenset[str],
+    arguments: list[str],
+) -> None:
     from commandcenter.cli import main as commandcenter
 
     told = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def die(point: str) -> None:
-        if point not in met:
+        if point not in met and only.search(point):
             os.write(told, f"{point}\n".encode())
             os.kill(os.getpid(), signal.SIGKILL)
 

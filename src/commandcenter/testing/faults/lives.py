@@ -39,6 +39,8 @@ class Mortal:
     host: Host
     journal: Path
     """Names the points at which it was killed; it is not killed again at those."""
+    only: str = ""
+    """A pattern that the points match at which it is killed; empty: all."""
 
     async def run(
         self,
@@ -79,7 +81,7 @@ class Mortal:
         installation = self.host.installation
         options = ("--data-dir", installation.data_dir, "--config", installation.config)
         folders = (installation.data_dir, sample.checkout.parent)
-        words = (self.journal, *folders, "--", *options, "serve", "--port", "0")
+        words = (self.journal, self.only, *folders, "--", *options, "serve", "--port", "0")
         process = subprocess.Popen(
             (sys.executable, "-m", "commandcenter.testing.faults", *map(str, words)),
             env=installation.environment(),

@@ -1,0 +1,372 @@
+"""Carries out what a pattern asks: an agent in a lane or aside, its answer, and what was measured.
+
+What a lane holds is captured and checked; who only reads works in a throw-away checkout, and what
+that one changes is told and thrown away.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from commandcenter.core.agent import Outcome, Profile, Prompt, Report
+from commandcenter.core.contract import HANDOFF, Invalid, parse
+from commandcenter.core.errors import CaptureRefused
+from commandcenter.core.pattern import READ_ONLY, Ask, Child, Joined, Reply
+from commandcenter.core.pattern_record import ask_from_json, joined_to_json, reply_to_json
+from commandcenter.core.prompt import DIFF_MAX, continued_pattern_prompt, pattern_prompt
+from commandcenter.core.protected import weakened
+from commandcenter.core.run import Phase, TaskStatus, satisfied
+from commandcenter.core.workspace import Contents, Workspace
+from commandcenter.stages import holdings
+from commandcenter.stages.asking import Question, ask, usage_key
+from commandcenter.stages.equipment import Equipment
+from commandcenter.stages.job import Job, Record, read, workspaces
+from commandcenter.stages.verify import check_tree
+from commandcenter.stages.work import based, landed_before, lost, take, used
+from commandcenter.store import asks, views
+from commandcenter.store.asks import Asked
+from commandcenter.system.vault import RefUpdate, Vault, task_ref
+
+WORDS_MAX = 4_000
+LEFT_MAX = 20
+"""Most files that are named of those that somebody changed who was only to read."""
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """An ask of a try that is to be carried out."""
+
+    equipment: Equipment
+    vault: Vault
+    job: Job
+    asked: Asked
+    before: tuple[Asked, ...]
+    """What was asked before in this try."""
+
+    @property
+    def ask(self) -> Ask:
+        return ask_from_json(self.asked.record)
+
+    @property
+    def profile(self) -> Profile:
+        return self.job.profile_of(self.ask.role, self.ask.profile)
+
+    @property
+    def name(self) -> str:
+        """Return the name of its run in a workspace."""
+        stops = f"-s{self.asked.stops}" if self.asked.stops else ""
+        return f"ask-{self.asked.name}{stops}"
+
+    @property
+    def ref(self) -> str:
+        """Return the ref that keeps what it left."""
+        return task_ref(self.job.run.id, self.job.task.id, self.asked.name)
+
+    @property
+    def in_lane(self) -> tuple[Ask, ...]:
+        """Return what was asked before in the same lane."""
+        asked = [ask_from_json(each.record) for each in self.before if "lane" in each.record]
+        return tuple(each for each in asked if each.lane == self.ask.lane)
+
+
+async def base(equipment: Equipment, run: str, task: str, number: int) -> Record:
+    """Choose what a try of a pattern starts from, before anything is asked."""
+    job = await equipment.database.transact(read, equipment.plans, run, task, number)
+    vault = await equipment.vaults.open(job.run.upstream)
+    await based(equipment, vault, job)
+    return {}
+
+
+async def answer(
+    equipment: Equipment, run: str, task: str, number: int, round_: int, position: int
+) -> Record:
+    """Carry out one ask.
+
+    Returns {reply, used, left}, or {stopped: what the world did, lost, used}; as `still` when its
+    answer is not needed any more. A second call attaches to the first one's agent.
+    """
+    asking = await _asking(equipment, run, task, number, round_, position)
+    if asking.asked.reply is not None:
+        return await still(equipment, run, task, number, round_, position)
+    return await (_aside(asking) if asking.ask.lane == READ_ONLY else _in_lane(asking))
+
+
+async def _asking(
+    equipment: Equipment, run: str, task: str, number: int, round_: int, position: int
+) -> _Asking:
+    def found(session: Session) -> tuple[Job, Asked, tuple[Asked, ...]]:
+        job = read(session, equipment.plans, run, task, number)
+        before = asks.rounds(session, run, task, number)[: round_ - 1]
+        asked = asks.read(session, run, task, number, round_, position)
+        return job, asked, tuple(each for one in before for each in one)
+
+    job, asked, before = await equipment.database.transact(found)
+    vault = await equipment.vaults.open(job.run.upstream)
+    return _Asking(equipment, vault, job, asked, before)
+
+
+async def still(
+    equipment: Equipment, run: str, task: str, number: int, round_: int, position: int
+) -> Record:
+    """End what runs for an ask whose answer is not needed; its files stay. Returns {used}."""
+    asking = await _asking(equipment, run, task, number, round_, position)
+    job, lane = asking.job, asking.ask.lane
+    aside = job.workspace(aside_purpose(asking.asked))
+    await workspaces(equipment, job).still(aside if lane == READ_ONLY else job.lane_key(lane))
+    metered = equipment.gateway.usage(usage_key(job, asking.name))
+    return {"used": [used(asking.profile.name, metered)] if metered.requests else []}
+
+
+async def join(equipment: Equipment, run: str, task: str, number: int, round_: int) -> Record:
+    """Return, as a record, what came of a delegation: its tasks, and the checks on the target."""
+
+    def found(session: Session) -> tuple[Job, Asked, tuple[TaskStatus, ...]]:
+        job = read(session, equipment.plans, run, task, number)
+        return job, asks.read(session, run, task, number, round_, 1), views.tasks(session, run)
+
+    job, asked, statuses = await equipment.database.transact(found)
+    mine = [status for status in statuses if status.id in asked.record["tasks"]]
+    children = tuple(Child(each.id, each.title, satisfied(each), each.explanation) for each in mine)
+    vault = await equipment.vaults.open(job.run.upstream)
+    tip = await vault.fetch(job.run.landed_on)
+    if not all(child.satisfied for child in children):
+        return joined_to_json(Joined(children, commit=tip))
+    verdict = await check_tree(
+        equipment, vault, job, tip, job.attempt.base, recall=True, place="join-"
+    )
+    return joined_to_json(Joined(children, verdict, tip))
+
+
+# Who works
+
+
+async def _in_lane(asking: _Asking) -> Record:
+    equipment, job = asking.equipment, asking.job
+    key = job.lane_key(asking.ask.lane)
+    if await workspaces(equipment, job).cut_off(key):
+        return _lost()
+    await holdings.note(equipment, [holdings.workspace(job, key), holdings.ref(job, asking.ref)])
+    opened = workspaces(equipment, job).open(
+        key, vault=asking.vault.path, commit=job.attempt.base, keep=True
+    )
+    async with opened as workspace:
+        if asking.in_lane and workspace.pristine:
+            return _lost()
+        said = await _said(asking, workspace, {})
+        if said.stopped:
+            return said.record()
+        contents = workspace.contents()
+        reply = await _taken(asking, said.reply, contents)
+    return said.record(await _checked(asking, reply))
+
+
+def _lost() -> Record:
+    return {"stopped": lost()["reason"], "lost": True, "used": []}
+
+
+async def _taken(asking: _Asking, reply: Reply, contents: Contents) -> Reply:
+    try:
+        change = await take(asking.equipment, asking.vault, asking.job, contents, asking.ref)
+    except CaptureRefused as refusal:
+        return replace(reply, refused=refusal.message)
+    changed = await asking.vault.statuses(change.base, change.head)
+    return replace(reply, change=change, flags=weakened(changed, asking.job.task))
+
+
+async def _checked(asking: _Asking, reply: Reply) -> Reply:
+    if reply.change is None or not asking.ask.gate:
+        return reply
+    change = reply.change
+    verdict = await check_tree(
+        asking.equipment,
+        asking.vault,
+        asking.job,
+        change.head,
+        change.base,
+        recall=True,
+        place=f"lane-{asking.ask.lane}-",
+    )
+    return replace(reply, verdict=verdict)
+
+
+# Who only reads
+
+
+def aside_purpose(asked: Asked) -> str:
+    """Return the purpose of the throw-away checkout of an ask."""
+    return f"aside-{asked.round}-{asked.position}"
+
+
+async def _aside(asking: _Asking) -> Record:
+    equipment, job = asking.equipment, asking.job
+    key = job.workspace(aside_purpose(asking.asked))
+    at = asking.ask.commit or job.attempt.base
+    await holdings.note(equipment, [holdings.workspace(job, key)])
+    opened = workspaces(equipment, job).open(key, vault=asking.vault.path, commit=at)
+    async with opened as workspace:
+        said = await _said(asking, workspace, await _diffs(asking))
+        left = () if said.stopped else await _left(asking, workspace.contents(), at)
+    return said.record(left=left)
+
+
+async def _diffs(asking: _Asking) -> dict[str, str]:
+    shown, start = asking.ask.shown, asking.job.attempt.base
+    return {
+        each.label: await asking.vault.diff_text(
+            start, each.commit, bytes_max=DIFF_MAX // len(shown)
+        )
+        for each in shown
+    }
+
+
+async def _left(asking: _Asking, contents: Contents, at: str) -> tuple[str, ...]:
+    """Return what was changed by who was only to read; it is looked at, and not kept."""
+    equipment = asking.equipment
+    await holdings.note(equipment, [holdings.ref(asking.job, asking.ref)])
+    job = asking.job
+    seen = replace(job, tries=(*job.tries[:-1], replace(job.attempt, base=at)))
+    try:
+        change = await take(equipment, asking.vault, seen, contents, asking.ref)
+    except CaptureRefused as refusal:
+        return (refusal.message,)
+    if not change.empty:
+        await asking.vault.update_refs([RefUpdate(asking.ref, None, change.head)])
+    return change.files[:LEFT_MAX]
+
+
+# What was said
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What an agent answered, asked once more if its first answer could not be used."""
+
+    reply: Reply
+    profile: str
+    session: str
+    reports: tuple[Report, ...]
+
+    @property
+    def stopped(self) -> bool:
+        """Say whether the world ended it."""
+        return self.reports[-1].outcome in (Outcome.TRY_AGAIN, Outcome.STOPPED)
+
+    def record(self, reply: Reply | None = None, left: Sequence[str] = ()) -> Record:
+        """Return what the flow stores."""
+        usages = [used(self.profile, report.usage) for report in self.reports]
+        if self.stopped:
+            return {"stopped": self.reports[-1].reason, "lost": False, "used": usages}
+        by = {
+            "profile": self.profile,
+            "session": self.session,
+            "session_cost_usd": self.reports[-1].session_cost_usd,
+        }
+        told = {**reply_to_json(reply or self.reply), "by": by}
+        return {"reply": told, "used": usages, "left": list(left)}
+
+
+async def _said(asking: _Asking, workspace: Workspace, diffs: Mapping[str, str]) -> _Said:
+    reports, problem = [], ""
+    for again in (False, True):
+        question = await _question(asking, diffs, problem, again=again)
+        report = await ask(asking.equipment, asking.job, workspace, question)
+        reports.append(report)
+        reply, problem = _read(asking.ask, report)
+        if not problem:
+            break
+    session, _ = _conversation(asking)
+    return _Said(replace(reply, problem=problem), asking.profile.name, session, tuple(reports))
+
+
+def _read(asked: Ask, report: Report) -> tuple[Reply, str]:
+    """Return what an agent claims, and what is wrong with its structured answer."""
+    reply = Reply(report.outcome, report.reason, report.text[-WORDS_MAX:])
+    needed = asked.lane == READ_ONLY
+    if report.outcome is not Outcome.DONE or not asked.answers:
+        return reply, ""
+    if report.result is None and not needed:
+        return reply, ""
+    found = parse(report.result, asked.answers, asked.options)
+    if isinstance(found, Invalid):
+        # What only claims something decides nothing: it is not worth another run.
+        return reply, found.problem if needed or HANDOFF in asked.answers else ""
+    return replace(reply, result=found.value), ""
+
+
+async def _question(
+    asking: _Asking, diffs: Mapping[str, str], problem: str, *, again: bool
+) -> Question:
+    asked, job = asking.ask, asking.job
+    session, resume = _conversation(asking)
+    if again or resume:
+        text = continued_pattern_prompt(asked, problem)
+    else:
+        text = pattern_prompt(
+            job.plan,
+            job.task,
+            asked,
+            diffs=diffs,
+            landed=await landed_before(asking.equipment, job),
+            feedback=_feedback(asking),
+            problem=problem,
+        )
+    return Question(
+        name=f"{asking.name}-again" if again else asking.name,
+        phase=Phase.WORKING,
+        profile=asking.profile,
+        prompt=Prompt(text, asked.role, session, resume or again),
+        details=_details(asking, diffs, problem),
+    )
+
+
+def _feedback(asking: _Asking) -> str:
+    if asking.asked.stops:
+        return "An earlier run of this was interrupted. What it left is in the folder: go on."
+    return asking.job.attempt.feedback
+
+
+def _details(
+    asking: _Asking, diffs: Mapping[str, str], problem: str
+) -> dict[str, Any]:  # Any: JSON
+    asked = asking.ask
+    return {
+        "round": asking.asked.round,
+        "feedback": problem or _feedback(asking),
+        "text": asked.text,
+        "profile": asking.profile.name,
+        "lane": asked.lane,
+        "answers": list(asked.answers),
+        "options": list(asked.options),
+        "changes": dict(diffs),
+    }
+
+
+def _conversation(asking: _Asking) -> tuple[str, bool]:
+    """Return the UUID of the conversation, and whether an earlier ask began it.
+
+    A lane has one conversation for each profile, until a fresh one is asked for. Who only reads,
+    and whom the world interrupted, begins a new one.
+    """
+    asked, stops = asking.ask, asking.asked.stops
+    if asked.lane == READ_ONLY:
+        return _uuid(f"{asking.name}/{asking.job.workspace('aside')}"), False
+    whose = asking.profile.name
+    mine = [each for each in asking.in_lane if _is_of(asking, each, whose)]
+    begun = sum(each.fresh for each in (*mine, asked))
+    key = f"{asking.job.lane_key(asked.lane)}/{whose}/{begun}"
+    if stops:
+        return _uuid(f"{key}/{asking.name}"), False
+    return _uuid(key), bool(mine) and not asked.fresh
+
+
+def _is_of(asking: _Asking, asked: Ask, profile: str) -> bool:
+    return asking.job.profile_of(asked.role, asked.profile).name == profile
+
+
+def _uuid(text: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, text))
