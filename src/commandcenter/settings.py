@@ -14,11 +14,22 @@ from urllib.parse import urlsplit
 
 import platformdirs
 
-from commandcenter.core.agent import Limits, Profile
+from commandcenter.core.agent import Limits, Profile, Role
 from commandcenter.core.egress import Policy, policy
 from commandcenter.core.errors import InputError
 from commandcenter.core.external_checks import Demand
 from commandcenter.core.merge_queue import Strategy
+from commandcenter.core.plan import ReviewPolicy, TaskLimits
+from commandcenter.core.plan.notation import (
+    ATTEMPTS_MAX,
+    NONE,
+    PARSERS,
+    REVIEWS_MAX,
+    Fault,
+    limits_text,
+    review_text,
+    roles_text,
+)
 from commandcenter.core.prices import Price
 from commandcenter.core.workspace import HOME, Resources
 
@@ -31,8 +42,10 @@ ISOLATIONS = ("required", "best-effort")
 MEMORY_MIN_BYTES = 64 * 2**20
 """With less, not even git would run."""
 DISK_MIN_BYTES = 16 * 2**20
-NO_REVIEW = "none"
+NO_REVIEW = NONE
 """Name of the review role's profile when there is to be no review."""
+
+_OTHER_ROLES = (Role.JUDGE, Role.ROUTE, Role.PLAN, Role.MANAGE)
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,8 @@ class Budget:
     review_rounds_max: int = 3
     stops_max: int = 8
     """Runs that the world ended (rate limit, overload, crash); they use up no try."""
+    usd: float | None = None
+    """What a task may cost."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +221,12 @@ class Settings:
     profiles: tuple[Profile, ...] = (Profile("claude", "claude"),)
     work: str = "claude"
     review: str = "claude"
+    roles: Mapping[Role, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Profiles of the other roles; without one, the work role's or (to judge) the review role's."""
+    pattern: str = ""
+    """How agents work together on a task whose plan does not say it, as a plan would."""
+    handoff: str = ""
+    """Whom an agent may pass its work on to, as a plan would say it."""
     checks: tuple[ProjectCheck, ...] = ()
     providers: tuple[Provider, ...] = (
         Provider(
@@ -239,6 +260,26 @@ class Settings:
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The service's environment; secrets are read from it by name, and never printed."""
 
+    @property
+    def words(self) -> Mapping[str, str]:
+        """Return what holds for every task that nothing else is said of, as a plan would say it.
+
+        By the name of a label of the plan format: `pattern`, `roles`, `review` …
+        """
+        roles = {Role.WORK: self.work, Role.REVIEW: self.review, **self.roles}
+        named = {role: name for role, name in roles.items() if name != NO_REVIEW}
+        rounds = 0 if self.review == NO_REVIEW else self.budget.review_rounds_max
+        words = {
+            "pattern": self.pattern,
+            "handoff": self.handoff,
+            "review": review_text(ReviewPolicy(rounds)),
+            "roles": roles_text(named),
+            "limits": limits_text(
+                TaskLimits(attempts=self.budget.tries_max, budget_usd=self.budget.usd)
+            ),
+        }
+        return MappingProxyType({label: text for label, text in words.items() if text})
+
     def profile(self, name: str) -> Profile:
         """Return the profile of this name.
 
@@ -268,6 +309,11 @@ class Settings:
             f"There is no model provider `{name}`.",
             hint=_did_you_mean(name, names) or f"providers are: {', '.join(names)}",
         )
+
+
+def built_in() -> Mapping[str, str]:
+    """Return the words of settings in which nothing is set."""
+    return Settings(data_dir=Path()).words
 
 
 def load(environ: Mapping[str, str], *, config: Path | None = None) -> Settings:
@@ -361,6 +407,7 @@ def _api(table: _Table, name: str, default: str) -> str:
 def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -> Settings:
     top = _Table(table, str(path))
     server, roles, limits = top.table("server"), top.table("roles"), top.table("limits")
+    plan = top.table("defaults")
     container, dagger = top.table("container"), top.table("dagger")
     queue = top.table("merge_queue")
     sandbox, forge, keep = top.table("sandbox"), top.table("forge"), top.table("keep")
@@ -378,10 +425,16 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
         work=roles.text("work", defaults.work),
         review=roles.text("review", roles.text("work", defaults.review)),
         budget=Budget(
-            limits.count("tries", defaults.budget.tries_max),
-            limits.count("review_rounds", defaults.budget.review_rounds_max),
+            limits.count("tries", defaults.budget.tries_max, most=ATTEMPTS_MAX),
+            limits.count("review_rounds", defaults.budget.review_rounds_max, most=REVIEWS_MAX),
             limits.count("stops", defaults.budget.stops_max),
+            limits.number("budget_usd", 1.0) if limits.has("budget_usd") else None,
         ),
+        roles=MappingProxyType(
+            {role: name for role in _OTHER_ROLES if (name := roles.text(role.value))}
+        ),
+        pattern=_worded(plan, "pattern"),
+        handoff=_worded(plan, "handoff"),
         profiles=_profiles(top.table("profiles"), defaults.profiles),
         checks=_checks(top.table("checks")),
         providers=_providers(top.table("providers"), defaults.providers),
@@ -411,12 +464,34 @@ def _from_table(table: dict[str, Any], path: Path, environ: Mapping[str, str]) -
         resources=_resources(sandbox, defaults.resources),
         forge=_forge(forge, defaults.forge),
     )
-    tables = (server, roles, limits, sandbox, container, dagger, queue, forge, keep, egress, top)
+    tables = (
+        server,
+        roles,
+        limits,
+        plan,
+        sandbox,
+        container,
+        dagger,
+        queue,
+        forge,
+        keep,
+        egress,
+        top,
+    )
     for each in tables:
         each.refuse_unknown()
     for profile in settings.profiles:
         settings.provider(profile.provider)
     return settings
+
+
+def _worded(table: _Table, label: str) -> str:
+    """Return what is said of all plans, in the words of a plan's label."""
+    text = table.text(label)
+    fault = PARSERS[label](text) if text else None
+    if isinstance(fault, Fault):
+        raise InputError(f"{table.where}: `{label}`: {fault.message}.", hint=fault.hint)
+    return text
 
 
 def _prices(table: _Table) -> tuple[Price, ...]:
@@ -507,7 +582,7 @@ def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Setting
         if not port.isdecimal() or int(port) > PORT_MAX:
             raise InputError(f"PORT={port} is not a port.", hint=f"use a number up to {PORT_MAX}")
         settings = replace(settings, port=int(port))
-    for profile_name in (settings.work, settings.review):
+    for profile_name in (settings.work, settings.review, *settings.roles.values()):
         if profile_name != NO_REVIEW:
             settings.profile(profile_name)
     return replace(settings, data_dir=settings.data_dir.absolute())
@@ -559,7 +634,7 @@ def _profiles(table: _Table, defaults: tuple[Profile, ...]) -> tuple[Profile, ..
 
 
 def _configured(profiles: _Table, roles: _Table) -> frozenset[str]:
-    named = (roles.text("work"), roles.text("review"), *profiles.names())
+    named = (*(roles.text(role.value) for role in Role), *profiles.names())
     return frozenset(name for name in named if name not in ("", NO_REVIEW))
 
 

@@ -388,9 +388,19 @@ def test_an_execution_mode_that_is_not_understood_is_an_error(written: str) -> N
 
 
 @pytest.mark.parametrize(
-    "field", ["**Pattern:** vote(3)", "**Handoff:** codex", "**Pattern:** singel"]
+    "field",
+    [
+        "**Pattern:** vote",
+        "**Pattern:** singel",
+        "**Pattern:**",
+        "**Handoff:** codex, max=20",
+        "**Review:** by Anna",
+        "**Limits:** 3",
+        "**Agent:** one of them",
+        "**Roles:** jugde=opus",
+    ],
 )
-def test_a_pattern_is_refused_rather_than_ignored(field: str) -> None:
+def test_a_pattern_that_is_not_understood_is_refused_rather_than_ignored(field: str) -> None:
     assert "P013" in codes(read(task(field)))
     assert "P013" in codes(read(f"## Batch 1: A\n{field}\n{task('x')}"))
 

@@ -69,6 +69,13 @@ class StartRequest(BaseModel):
     agent_command: Text | None = Field(None, description="A command line used as the agent.")
     reviewer: Text | None = Field(None, description="Profile of the reviewer, or `none`.")
     review_command: Text | None = Field(None, description="A command line used as the reviewer.")
+    pattern: Text | None = Field(
+        None, description="How agents work together on every task: `vote(3)`."
+    )
+    roles: dict[Text, Text] = Field({}, description="Profiles by role: work, review, judge ...")
+    overrides: dict[Text, Text] = Field(
+        {}, description="What is said of single tasks: `2.1.pattern` to `vote(3)`."
+    )
     request: Text | None = Field(
         None, description="A name of your own; a second start of this name is the first one."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import click
 
 from commandcenter.api.schema import StatusAnswer
 from commandcenter.cli import journal
+from commandcenter.cli.choosing import choosing, pairs
 from commandcenter.cli.client import Client, Link
 from commandcenter.cli.failure import FAILED
 from commandcenter.cli.following import View, follow, newest
@@ -34,9 +35,8 @@ _OTHERS_PAUSE_S = 1.0
 @click.argument("plan", required=False)
 @click.option("--repo", "repository", help="Path or URL; by default the one that holds PLAN.")
 @click.option("--mode", "execution_mode", help="Kind of workspace: local, container or dagger.")
-@click.option("--agent", help="Profile of the agent that does the work.")
+@choosing
 @click.option("--agent-command", help="A command line used as the agent, prompt on stdin.")
-@click.option("--reviewer", help="Profile of the reviewer, or none.")
 @click.option("--review-command", help="A command line used as the reviewer.")
 @click.option("--into", help="Branch to land on; by default the one that is checked out.")
 @click.option("--start-batch", type=click.IntRange(min=0), help="First batch to run.")
@@ -66,10 +66,17 @@ def run(
     return until_stopped(lambda stop: _run(settings, body, resume or "", stop, as_json=as_json))
 
 
-def _body(plan: str, repository: str | None, **options: Any) -> dict[str, Any]:
+def _body(
+    plan: str,
+    repository: str | None,
+    roles: Sequence[str],
+    overrides: Sequence[str],
+    **options: Any,
+) -> dict[str, Any]:
     if not Path(plan).exists():
         raise InputError(f"There is no plan at {plan}.", hint="give the path of a markdown plan")
     body = {"plan_path": str(Path(plan).absolute()), **options}
+    body |= {"roles": pairs("--role", roles), "overrides": pairs("--set", overrides)}
     if repository is not None:
         body["repository"] = _location(repository)
     return {name: value for name, value in body.items() if value is not None}

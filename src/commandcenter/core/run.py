@@ -353,6 +353,12 @@ class Submission:
     reviewer: str | None = None
     """Profile for the review role; `none` for no review."""
     review_command: str | None = None
+    pattern: str | None = None
+    """How agents work together on every task, whatever the plan says: `vote(3)`."""
+    roles: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Profiles by the name of their role, whatever the plan says."""
+    overrides: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """What is said of single tasks: `2.1.pattern` to `vote(3)`."""
     request: str | None = None
     """A name of the caller's own: a second submission of this name is the first one."""
     folder: str | None = None

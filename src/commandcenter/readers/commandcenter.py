@@ -50,10 +50,10 @@ _VERIFY = re.compile(
     r"|acceptance(?: criteria| tests?)?|tests?|testing|test (?:plan|commands?|steps?|cases?)"
 )
 _COMMIT = frozenset({"commit", "commit message"})
-_LABELS = frozenset({"agent", "review", "limits", "auto merge", "priority", "status"})
-_PATTERNS = frozenset({"pattern", "handoff"})
+_TOGETHER = frozenset({"pattern", "handoff", "roles"})
+_LABELS = _TOGETHER | {"agent", "review", "limits", "auto merge", "priority", "status"}
 _MODE = frozenset({"execution mode", "mode"})
-_KNOWN = _DEPENDS | _COMMIT | _LABELS | _PATTERNS | {"verification", "files", "execution mode"}
+_KNOWN = _DEPENDS | _COMMIT | _LABELS | {"verification", "files", "execution mode"}
 _TASK_HEADINGS = frozenset(
     {"files", "verification", "acceptance criteria", "dependencies", "depends on", "commit"}
 )
@@ -165,7 +165,7 @@ class _Reading:
     def _loose_fields(self) -> None:
         """Warn of fields that mean something, but stand where they mean nothing."""
         for one in fields(self._outline.loose.blocks):
-            if one.name in _MODE | _PATTERNS | _DEPENDS:
+            if one.name in _MODE | _TOGETHER | _DEPENDS:
                 message = f"`{one.name}` stands outside any batch and is not used"
                 hint = "put it below the heading of a batch or task"
                 self._say("W122", message, one.line, hint, one.name)
@@ -188,7 +188,6 @@ class _Reading:
         found = fields(draft.body.blocks, begins=_begins_in_list)
         self._spelling(found)
         self._inside(draft.body.blocks)
-        self._patterns(found)
         named = references([f for f in found if f.name in _DEPENDS])
         mode, workspace = self._mode([f for f in found if f.name in _MODE])
         self._unclear(named, f"batch {draft.number}", "it waits for the batch before it, too")
@@ -205,6 +204,7 @@ class _Reading:
             workspace=workspace,
             labels=_labels(found),
             span=Span(draft.line, max(draft.end, draft.line)),
+            label_lines=_label_lines(found),
         )
 
     def _batch_references(self, named: References, draft: BatchDraft) -> tuple[Reference, ...]:
@@ -256,7 +256,6 @@ class _Reading:
         found = fields(draft.body.blocks, _TASK_HEADINGS, _begins_in_list)
         self._spelling(found)
         self._inside(draft.body.blocks)
-        self._patterns(found)
         named = references([f for f in found if f.name in _DEPENDS])
         self._unclear(named, f"task {draft.id}", "it waits for the task before it, too")
         steps = self._steps(draft, found)
@@ -275,6 +274,7 @@ class _Reading:
             commit=commit,
             labels=MappingProxyType(labels),
             span=Span(draft.line, max(draft.end, draft.line)),
+            label_lines=_label_lines(found),
         )
 
     def _row_task(self, draft: TaskDraft) -> Task:
@@ -410,13 +410,6 @@ class _Reading:
 
     # What both have
 
-    def _patterns(self, found: Sequence[Field]) -> None:
-        for one in found:
-            if one.name in _PATTERNS and (one.name != "pattern" or _plain(one) != "single"):
-                message = f"{one.name} `{_plain(one)[:60]}` is not supported yet"
-                hint = "remove it, or write `single`" if one.name == "pattern" else "remove it"
-                self._say("P013", message, one.line, hint, _plain(one) or one.name)
-
     def _spelling(self, found: Sequence[Field]) -> None:
         for one in found:
             near = closest(one.name, _KNOWN) if _odd(one.name) else ""
@@ -464,6 +457,11 @@ def _list_items(blocks: Sequence[Block]) -> Iterable[Block]:
 
 def _labels(found: Sequence[Field]) -> Mapping[str, str]:
     kept = {one.name.replace(" ", "_"): _plain(one) for one in found if one.name in _LABELS}
+    return MappingProxyType(kept)
+
+
+def _label_lines(found: Sequence[Field]) -> Mapping[str, int]:
+    kept = {one.name.replace(" ", "_"): one.line for one in found if one.name in _LABELS}
     return MappingProxyType(kept)
 
 

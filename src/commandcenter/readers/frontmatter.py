@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import yaml
 
+from commandcenter.core.agent import Role
 from commandcenter.core.merge_queue import Strategy
+from commandcenter.core.pattern import Handoff
 from commandcenter.core.plan import Defaults, Diagnostic, ReviewPolicy, TaskLimits
 from commandcenter.core.plan.model import YES_OR_NO
+from commandcenter.core.plan.notation import handoff_text
 from commandcenter.core.plan.spelling import closest
 
 _OURS = ("commandcenter", "title", "defaults")
-_DEFAULTS = ("agent", "review", "verify", "limits", "auto_merge", "strategy")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 _TAG = "tag:yaml.org,2002:"
@@ -87,26 +91,53 @@ class _Settings:
                 self._unknown(key, _OURS)
 
     def _defaults(self, node: yaml.Node) -> None:
-        agent, review, limits = "", None, TaskLimits()
-        auto_merge, strategy = None, None
-        verify: tuple[str, ...] = ()
+        readings: dict[str, Callable[[yaml.Node], Any]] = {
+            "agent": self._text,
+            "review": self._review,
+            "verify": self._texts,
+            "limits": self._limits,
+            "auto_merge": self._yes_or_no,
+            "strategy": self._strategy,
+            "pattern": self._text,
+            "handoff": self._handoff,
+            "roles": self._roles,
+        }
+        said: dict[str, Any] = {}
+        lines: dict[str, int] = {}
         for key, value in self._pairs(node, "defaults"):
+            if key.value not in readings:
+                self._unknown(key, tuple(readings))
+                continue
+            said[key.value] = readings[key.value](value)
+            lines[key.value] = self._first_line + key.start_mark.line
+        self._found.defaults = Defaults(**said, lines=MappingProxyType(lines))
+
+    def _handoff(self, node: yaml.Node) -> str:
+        """Return whom work may be passed on to, in the words of a label."""
+        if isinstance(node, yaml.ScalarNode):
+            return self._text(node)
+        if isinstance(node, yaml.SequenceNode):
+            return handoff_text(Handoff(self._texts(node)))
+        to: tuple[str, ...] = ()
+        most: int | None = None
+        for key, value in self._pairs(node, "handoff"):
             match key.value:
-                case "agent":
-                    agent = self._text(value)
-                case "review":
-                    review = self._review(value)
-                case "verify":
-                    verify = self._commands(value)
-                case "limits":
-                    limits = self._limits(value)
-                case "auto_merge":
-                    auto_merge = self._yes_or_no(value)
-                case "strategy":
-                    strategy = self._strategy(value)
+                case "to":
+                    to = self._texts(value)
+                case "max":
+                    most = self._whole(value)
                 case _:
-                    self._unknown(key, _DEFAULTS)
-        self._found.defaults = Defaults(agent, review, verify, limits, auto_merge, strategy)
+                    self._unknown(key, ("to", "max"))
+        return handoff_text(Handoff(to) if most is None else Handoff(to, most))
+
+    def _roles(self, node: yaml.Node) -> Mapping[str, str]:
+        roles = {}
+        for key, value in self._pairs(node, "roles"):
+            if key.value not in tuple(Role):
+                self._unknown(key, tuple(Role))
+            elif name := self._text(value).strip():
+                roles[key.value] = name
+        return MappingProxyType(roles)
 
     def _review(self, node: yaml.Node) -> ReviewPolicy | None:
         if isinstance(node, yaml.ScalarNode):
@@ -139,7 +170,7 @@ class _Settings:
                     self._unknown(key, ("attempts", "timeout", "budget_usd"))
         return TaskLimits(attempts, timeout_s, budget_usd)
 
-    def _commands(self, node: yaml.Node) -> tuple[str, ...]:
+    def _texts(self, node: yaml.Node) -> tuple[str, ...]:
         items = node.value if isinstance(node, yaml.SequenceNode) else [node]
         return tuple(text for item in items if (text := self._text(item).strip()))
 

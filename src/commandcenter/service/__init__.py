@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 from sqlalchemy.orm import Session
 
 from commandcenter import plugins
-from commandcenter.core.agent import Profile
+from commandcenter.core.agent import Profile, Role
+from commandcenter.core.assignment import (
+    AGENT_COMMAND,
+    REVIEW_COMMAND,
+    Choices,
+    assign,
+    chosen,
+    refuse_unknown,
+)
 from commandcenter.core.disk import WAITS_FOR_DISK
 from commandcenter.core.errors import (
     DiskFull,
@@ -30,6 +38,7 @@ from commandcenter.core.errors import (
 from commandcenter.core.forge import Decision
 from commandcenter.core.ledger import Entry, Fact, Kind
 from commandcenter.core.parking import WAITS_FOR_MODEL
+from commandcenter.core.pattern import Single
 from commandcenter.core.plan import (
     SIZE_BYTES_MAX,
     Done,
@@ -39,6 +48,7 @@ from commandcenter.core.plan import (
     restrict,
     to_json,
 )
+from commandcenter.core.plan.notation import pattern_text
 from commandcenter.core.publication import decision_comment, landing_branch
 from commandcenter.core.run import (
     AWAITS_APPROVAL,
@@ -68,7 +78,7 @@ from commandcenter.service.gate import Gate
 from commandcenter.service.salvage import Salvage
 from commandcenter.service.upkeep import Upkeep
 from commandcenter.service.webhooks import Webhooks
-from commandcenter.settings import NO_REVIEW, Settings
+from commandcenter.settings import Settings, built_in
 from commandcenter.stages import holdings
 from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Options
@@ -134,7 +144,8 @@ class Service:
         mode = self._mode(submission, restricted.plan)
         strength = await self._doctor.require(mode, options)
         self._equipment.forge(repository.upstream, repository.target)
-        notes = [*restricted.notes, *_notes(repository, plan_path), *_unsupported(restricted.plan)]
+        notes = [*restricted.notes, *_notes(repository, plan_path)]
+        notes += _unbounded(restricted.plan, options.choices) if options.choices else []
         notes += filter(None, [strength.degraded])
         async with self._gate.entered(repository.upstream):
             run = await self._prepared(
@@ -175,36 +186,26 @@ class Service:
         return await asyncio.to_thread(read_plan, PlanSource(content, str(path))), str(path)
 
     def _options(self, submission: Submission, plan: Plan) -> Options:
-        work = self._work_profile(submission, plan)
-        review = self._review_profile(submission, plan)
-        timeout_s = plan.defaults.limits.timeout_s
-        if timeout_s is not None:
-            work = replace(work, limits=replace(work.limits, timeout_s=timeout_s))
-        for profile in filter(None, (work, review)):
+        """Return what was chosen, with every profile that a task can use."""
+        choices = chosen(submission, settings=self._settings.words, built_in=built_in())
+        commands = _command_profiles(submission)
+        configured = {profile.name: profile for profile in self._settings.profiles} | commands
+        names = refuse_unknown(plan, choices, tuple(configured))
+        profiles = tuple(configured[name] for name in names)
+        for profile in profiles:
             plugins.agent(profile.agent)
-        return Options(work, review, submission.auto_merge)
-
-    def _work_profile(self, submission: Submission, plan: Plan) -> Profile:
-        if submission.agent_command:
-            return Profile("command", "shell", command=submission.agent_command)
-        name = submission.agent or plan.defaults.agent or self._settings.work
-        return self._settings.profile(name)
-
-    def _review_profile(self, submission: Submission, plan: Plan) -> Profile | None:
-        if submission.review_command:
-            return Profile("review-command", "shell", command=submission.review_command)
-        policy = plan.defaults.review
-        if submission.reviewer:
-            name = submission.reviewer
-        elif policy is not None:
-            name = policy.reviewer or self._settings.review
-            name = NO_REVIEW if policy.rounds == 0 else name
-        elif submission.agent_command:
-            # A bare command cannot be expected to answer by the review schema.
-            name = NO_REVIEW
-        else:
-            name = self._settings.review
-        return None if name == NO_REVIEW else self._settings.profile(name)
+        _refuse_unwired(plan, choices)
+        tasks = (task for task in plan.tasks if not task.done.settled)
+        first = next((assign(plan, task, choices) for task in tasks), None)
+        work = first.roles[Role.WORK] if first else self._settings.work
+        review = first.roles[Role.REVIEW] if first and first.review_rounds else ""
+        return Options(
+            work=configured[work],
+            review=configured.get(review),
+            auto_merge=submission.auto_merge,
+            profiles=profiles,
+            choices=choices,
+        )
 
     def _mode(self, submission: Submission, plan: Plan) -> str:
         asked = submission.execution_mode
@@ -651,18 +652,33 @@ def _notes(repository: Repository, plan_path: str) -> list[str]:
     return []
 
 
-def _unsupported(plan: Plan) -> list[str]:
-    """Name what the plan asks for that this version reads but does not apply."""
-    limits = plan.defaults.limits
-    notes = []
-    if limits.budget_usd is not None or limits.attempts is not None:
-        notes.append("The plan's limits on attempts and money are not applied in this version.")
+def _command_profiles(submission: Submission) -> dict[str, Profile]:
+    """Return the profiles that are no more than a command line."""
+    named = {AGENT_COMMAND: submission.agent_command, REVIEW_COMMAND: submission.review_command}
+    return {
+        name: Profile(name, "shell", command=command) for name, command in named.items() if command
+    }
+
+
+def _refuse_unwired(plan: Plan, choices: Choices) -> None:
+    """Refuse what is understood, but not run yet: it must not be run as something else."""
     for task in plan.tasks:
-        named = [label for label in ("agent", "review", "limits") if label in task.labels]
-        if named:
-            fields = ", ".join(named)
-            notes.append(f"Task {task.id}: the fields {fields} are not applied in this version.")
-    return notes
+        assignment = assign(plan, task, choices)
+        alone = isinstance(assignment.pattern, Single) and not assignment.handoff.to
+        if not (alone or task.done.settled):
+            raise InputError(
+                f"Task {task.id}: only the pattern `single` without a handoff is run so far "
+                f"(this one has `{pattern_text(assignment.pattern)}`).",
+                hint="remove the pattern, or write `single`",
+            )
+
+
+def _unbounded(plan: Plan, choices: Choices) -> list[str]:
+    """Say which bound is read, but not kept yet."""
+    budgets = [assign(plan, task, choices).budget_usd for task in plan.tasks]
+    if all(budget is None for budget in budgets):
+        return []
+    return ["The budgets of tasks are not kept in this version."]
 
 
 def _spending(session: Session, execution_id: str) -> tuple[Spending, ...]:

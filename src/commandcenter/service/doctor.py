@@ -96,7 +96,7 @@ class Doctor:
             raise InputError(
                 f"Commands cannot be isolated in mode {mode}. {problems}", hint=strength.hint
             )
-        for profile in filter(None, (options.work, options.review)):
+        for profile in options.used:
             self._require_agent(profile, mode)
         return strength
 
@@ -183,7 +183,8 @@ class Doctor:
         return look
 
     def _profiles(self) -> list[Profile]:
-        names = dict.fromkeys((self._settings.work, self._settings.review))
+        settings = self._settings
+        names = dict.fromkeys((settings.work, settings.review, *settings.roles.values()))
         used = [self._settings.profile(name) for name in names if name != NO_REVIEW]
         return [*used, *(each for each in self._settings.profiles if each not in used)]
 

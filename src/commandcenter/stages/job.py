@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from commandcenter.core.agent import Limits, Profile
+from commandcenter.core.agent import Limits, Profile, Role
+from commandcenter.core.assignment import Assignment, Choices, assign
 from commandcenter.core.attempt import Attempt
+from commandcenter.core.errors import InputError
 from commandcenter.core.forge import Decision
 from commandcenter.core.plan import Plan, Task
 from commandcenter.core.run import Event, EventKind, Phase, State, TaskStatus
@@ -29,8 +32,14 @@ class Options:
     """What was chosen when the run was submitted. Stored as JSON with the run."""
 
     work: Profile
+    """What works on a task of which nothing else is said."""
     review: Profile | None
+    """The same for reviews; None: nobody reviews."""
     auto_merge: bool = True
+    profiles: tuple[Profile, ...] = ()
+    """All that any task of the plan can use."""
+    choices: Choices | None = None
+    """None: an older version stored it, which gave all tasks the same."""
 
     def to_json(self) -> Record:
         """Return the stored form."""
@@ -39,17 +48,38 @@ class Options:
             "work": profile_to_json(self.work),
             "review": profile_to_json(self.review) if self.review else None,
             "auto_merge": self.auto_merge,
+            "profiles": [profile_to_json(profile) for profile in self.profiles],
+            "choices": self.choices.to_json() if self.choices else None,
         }
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Options:  # Any: JSON written by `to_json`
         """Return what `to_json` stored."""
         review = record["review"]
+        choices = record.get("choices")
         return Options(
             profile_from_json(record["work"]),
             profile_from_json(review) if review else None,
             record["auto_merge"],
+            tuple(map(profile_from_json, record.get("profiles", ()))),
+            Choices.from_json(choices) if choices else None,
         )
+
+    @property
+    def used(self) -> tuple[Profile, ...]:
+        """Return all profiles that the run can use."""
+        if self.choices is not None:
+            return self.profiles
+        return tuple(filter(None, (self.work, self.review)))
+
+    def assignment(self, plan: Plan, task: Task) -> Assignment:
+        """Return who works on a task of the run's plan, and how."""
+        if self.choices is not None:
+            return assign(plan, task, self.choices)
+        work = self.work.name
+        review = self.review.name if self.review else work
+        names = dict.fromkeys(Role, work) | {Role.REVIEW: review, Role.JUDGE: review}
+        return Assignment(review_rounds=None if self.review else 0, roles=names)
 
 
 def profile_to_json(profile: Profile) -> Record:
@@ -102,10 +132,35 @@ class Job:
         """Return the try itself."""
         return self.tries[-1]
 
-    @property
+    @cached_property
     def options(self) -> Options:
         """Return what was chosen when the run was submitted."""
         return Options.from_json(self.run.options)
+
+    @cached_property
+    def assignment(self) -> Assignment:
+        """Return who works on the task, and how."""
+        return self.options.assignment(self.plan, self.task)
+
+    def profile_of(self, role: Role, name: str = "") -> Profile:
+        """Return the profile of a role, or the one of this name when the pattern names one.
+
+        Raises:
+            InputError: the run was not submitted with it.
+        """
+        wanted = name or self.assignment.roles[role]
+        found = next((each for each in self.options.used if each.name == wanted), None)
+        if found is None:
+            raise InputError(f"This run has no agent profile `{wanted}`.")
+        timeout_s = self.assignment.timeout_s
+        if role.reads_only or timeout_s is None:
+            return found
+        return replace(found, limits=replace(found.limits, timeout_s=timeout_s))
+
+    @property
+    def reviewer(self) -> Profile | None:
+        """Return who reviews the task's changes, if anybody does."""
+        return None if self.assignment.review_rounds == 0 else self.profile_of(Role.REVIEW)
 
     @property
     def may_land(self) -> bool:

@@ -171,7 +171,7 @@ async def review(equipment: Equipment, run: str, task: str, number: int) -> Reco
     `none` without a reviewer and `invalid` when it gave no valid verdict twice.
     """
     job = await load(equipment, run, task, number)
-    profile = job.options.review
+    profile = job.reviewer
     if profile is None:
         return _reviewed({"decision": "none", "summary": "no reviewer is configured"}, "", ())
     vault = await equipment.vaults.open(job.run.upstream)
@@ -207,7 +207,7 @@ async def _verdict(
     equipment: Equipment, vault: Vault, job: Job, workspace: Workspace
 ) -> tuple[Review | InvalidVerdict, tuple[Report, ...]]:
     """Ask, and ask once more when the answer is no verdict."""
-    profile = job.options.review
+    profile = job.reviewer
     assert profile is not None
     verdict, _, _ = await equipment.database.transact(_evidence, job)
     diff = await vault.diff_text(job.attempt.base, job.attempt.head, bytes_max=DIFF_MAX)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sqlalchemy.orm import Session
 
-from commandcenter.core.agent import Outcome, Prompt, Report, Role, Usage
+from commandcenter.core.agent import Outcome, Profile, Prompt, Report, Role, Usage
 from commandcenter.core.attempt import WORKSPACE_LOST, Attempt
 from commandcenter.core.change import Change
 from commandcenter.core.errors import CaptureRefused, InputError
@@ -99,7 +99,7 @@ async def _question(equipment: Equipment, job: Job) -> Question:
     return Question(
         name=f"try-{attempt.number}",
         phase=Phase.WORKING,
-        profile=job.options.work,
+        profile=worker(job),
         prompt=Prompt(text, Role.WORK, attempt.session, attempt.resume),
         details={
             "round": attempt.review_rounds + 1,
@@ -111,6 +111,11 @@ async def _question(equipment: Equipment, job: Job) -> Question:
 async def landed_before(equipment: Equipment, job: Job) -> tuple[str, ...]:
     """Return a line for each task of the run whose change its base may hold."""
     return await equipment.database.transact(_landed, job)
+
+
+def worker(job: Job) -> Profile:
+    """Return the profile that goes on with a try: whoever began its conversation."""
+    return job.profile_of(Role.WORK, job.attempt.profile)
 
 
 def _landed(session: Session, job: Job) -> tuple[str, ...]:
@@ -184,7 +189,7 @@ async def _capture(
         "problem": report.problem,
         "refused": False,
         "session": report.session,
-        "used": used(job.options.work.name, report.usage),
+        "used": used(worker(job).name, report.usage),
     }
     if report.outcome in (Outcome.STOPPED, Outcome.TRY_AGAIN):
         return record
@@ -199,7 +204,7 @@ async def _capture(
         "session_cost_usd": report.session_cost_usd,
         "captured": {
             **captured(job, change),
-            **used(job.options.work.name, report.usage),
+            **used(worker(job).name, report.usage),
             "turns": report.turns,
             "claim": report.text[-2000:],
         },

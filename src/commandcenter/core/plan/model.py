@@ -16,6 +16,7 @@ TASKS_MAX = 5_000
 SIZE_BYTES_MAX = 5 * 2**20
 
 _NO_LABELS: Mapping[str, str] = MappingProxyType({})
+_NO_LINES: Mapping[str, int] = MappingProxyType({})
 
 
 class Mode(StrEnum):
@@ -165,10 +166,12 @@ class Task:
     commit: str = ""
     """Commit message that the plan asks for, if any."""
     labels: Mapping[str, str] = field(default_factory=lambda: _NO_LABELS)
-    """Further fields as written, by lower-case name: `agent`, `auto_merge`, `priority` …"""
+    """Further fields as written, by lower-case name: `agent`, `pattern`, `priority` …"""
     parent: str = ""
     """Id of the task that was split into this one and others, if one was."""
     span: Span = Span()
+    label_lines: Mapping[str, int] = field(default_factory=lambda: _NO_LINES)
+    """The line of each label."""
 
     @property
     def commands(self) -> tuple[str, ...]:
@@ -205,6 +208,7 @@ class Batch:
     workspace: WorkspaceMode | None = None
     labels: Mapping[str, str] = field(default_factory=lambda: _NO_LABELS)
     span: Span = Span()
+    label_lines: Mapping[str, int] = field(default_factory=lambda: _NO_LINES)
 
     @property
     def number(self) -> tuple[int, ...]:
@@ -245,6 +249,14 @@ class Defaults:
     """Whether changes land without a person's approval; None leaves it to who starts a run."""
     strategy: Strategy | None = None
     """How changes become a part of the target's history; None leaves it to the configuration."""
+    pattern: str = ""
+    """How agents work together on a task, as written; empty leaves it to the configuration."""
+    handoff: str = ""
+    """Whom an agent may pass its work on to, as written."""
+    roles: Mapping[str, str] = field(default_factory=lambda: _NO_LABELS)
+    """Profiles by the name of their role."""
+    lines: Mapping[str, int] = field(default_factory=lambda: _NO_LINES)
+    """The line of each key that is there."""
 
 
 @dataclass(frozen=True)

@@ -226,6 +226,24 @@ def roles_text(roles: Mapping[Role, str]) -> str:
     return ", ".join(f"{role}={_word(roles[role])}" for role in Role if role in roles)
 
 
+def profile_text(name: str) -> str:
+    """Return the text that names a profile."""
+    return _word(name)
+
+
+PARSERS: Mapping[str, Callable[[str], object]] = MappingProxyType(
+    {
+        "pattern": parse_pattern,
+        "handoff": parse_handoff,
+        "review": parse_review,
+        "agent": parse_profile,
+        "limits": parse_limits,
+        "roles": parse_roles,
+    }
+)
+"""What reads the words of a plan, the settings and the command line, by the name of a label."""
+
+
 # How a text is made
 
 

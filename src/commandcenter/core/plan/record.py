@@ -138,7 +138,7 @@ def _value(hint: Any, value: Any, path: tuple[str | int, ...], faults: list[Faul
     if origin is tuple:
         return _items(arguments[0], value, path, faults)
     if origin is Mapping:
-        return _labels(value, path, faults)
+        return _mapping(arguments[1], value, path, faults)
     if is_dataclass(hint):
         assert isinstance(hint, type)
         return _object(hint, value, path, faults)
@@ -152,11 +152,14 @@ def _items(hint: Any, value: Any, path: tuple[str | int, ...], faults: list[Faul
     return tuple(_value(hint, item, (*path, n), faults) for n, item in enumerate(value))
 
 
-def _labels(value: Any, path: tuple[str | int, ...], faults: list[Fault]) -> Mapping[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-        faults.append(Fault(path, "is not an object of strings"))
+def _mapping(
+    hint: type, value: Any, path: tuple[str | int, ...], faults: list[Fault]
+) -> Mapping[str, Any]:
+    if not isinstance(value, dict) or not all(type(v) is hint for v in value.values()):
+        kind = "strings" if hint is str else "whole numbers"
+        faults.append(Fault(path, f"is not an object of {kind}"))
         return {}
-    if not all(_storable(word) for pair in value.items() for word in pair):
+    if not all(_storable(word) for pair in value.items() for word in pair if type(word) is str):
         faults.append(Fault(path, "holds a NUL or half a surrogate pair"))
     return MappingProxyType(dict(value))
 

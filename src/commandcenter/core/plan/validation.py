@@ -27,8 +27,15 @@ from commandcenter.core.plan.model import (
     Reference,
     Task,
 )
+from commandcenter.core.plan.notation import (
+    ATTEMPTS_MAX,
+    BUDGET_MAX_USD,
+    REVIEWS_MAX,
+    TIMEOUT_MAX_S,
+)
 from commandcenter.core.plan.paths import path_fault
 from commandcenter.core.plan.spelling import closest
+from commandcenter.core.plan.together import together
 
 EDGES_MAX = 250_000
 _GUESSES_MAX = 50
@@ -48,6 +55,7 @@ def check(plan: Plan) -> tuple[Diagnostic, ...]:
         *_batches(plan),
         *_tasks(plan),
         *_merging(plan),
+        *together(plan),
         *_task_references(plan),
         *_batch_references(plan),
         *_cycles(plan),
@@ -71,14 +79,16 @@ def _sizes(plan: Plan) -> Iterable[Diagnostic]:
 def _defaults(plan: Plan) -> Iterable[Diagnostic]:
     limits, review = plan.defaults.limits, plan.defaults.review
     values = {
-        "attempts": (limits.attempts, 1, 100),
-        "timeout": (limits.timeout_s, 1, 7 * 24 * 3600),
-        "budget_usd": (limits.budget_usd, 0, 1_000_000),
-        "review rounds": (review.rounds if review else None, 0, 100),
+        "attempts": (limits.attempts, 1, ATTEMPTS_MAX),
+        "timeout": (limits.timeout_s, 1, TIMEOUT_MAX_S),
+        "budget_usd": (limits.budget_usd, 0, BUDGET_MAX_USD),
+        "review rounds": (review.rounds if review else None, 0, REVIEWS_MAX),
     }
     for name, (value, low, high) in values.items():
         if value is not None and not low <= value <= high:
-            yield Diagnostic("P012", f"{name} is {value}, which is not {low} to {high}")
+            key = "review" if name == "review rounds" else "limits"
+            message = f"{name} is {value}, which is not {low} to {high}"
+            yield Diagnostic("P012", message, plan.defaults.lines.get(key, 1))
 
 
 def _merging(plan: Plan) -> Iterable[Diagnostic]:
