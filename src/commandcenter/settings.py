@@ -262,21 +262,24 @@ class Settings:
 
     @property
     def words(self) -> Mapping[str, str]:
-        """Return what holds for every task that nothing else is said of, as a plan would say it.
+        """Return what is set for every task that nothing else is said of, as a plan would say it.
 
-        By the name of a label of the plan format: `pattern`, `roles`, `review` …
+        By the name of a label of the plan format: `pattern`, `roles`, `review` …; what is
+        `built_in` goes without saying.
         """
         roles = {Role.WORK: self.work, Role.REVIEW: self.review, **self.roles}
-        named = {role: name for role, name in roles.items() if name != NO_REVIEW}
+        named = {r: n for r, n in roles.items() if n not in (NO_REVIEW, _USUAL_ROLES.get(r))}
         rounds = 0 if self.review == NO_REVIEW else self.budget.review_rounds_max
+        tries = self.budget.tries_max
+        limits = TaskLimits(None if tries == Budget.tries_max else tries, None, self.budget.usd)
         words = {
             "pattern": self.pattern,
             "handoff": self.handoff,
-            "review": review_text(ReviewPolicy(rounds)),
+            "review": ""
+            if rounds == Budget.review_rounds_max
+            else review_text(ReviewPolicy(rounds)),
             "roles": roles_text(named),
-            "limits": limits_text(
-                TaskLimits(attempts=self.budget.tries_max, budget_usd=self.budget.usd)
-            ),
+            "limits": limits_text(limits),
         }
         return MappingProxyType({label: text for label, text in words.items() if text})
 
@@ -311,9 +314,20 @@ class Settings:
         )
 
 
+_USUAL_ROLES: Mapping[Role, str] = MappingProxyType(
+    {Role.WORK: Settings.work, Role.REVIEW: Settings.review}
+)
+
+
 def built_in() -> Mapping[str, str]:
     """Return the words of settings in which nothing is set."""
-    return Settings(data_dir=Path()).words
+    return MappingProxyType(
+        {
+            "review": review_text(ReviewPolicy(Budget.review_rounds_max)),
+            "roles": roles_text(_USUAL_ROLES),
+            "limits": limits_text(TaskLimits(attempts=Budget.tries_max)),
+        }
+    )
 
 
 def load(environ: Mapping[str, str], *, config: Path | None = None) -> Settings:

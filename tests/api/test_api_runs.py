@@ -42,6 +42,7 @@ async def test_the_documented_start_call_works(
         "status": "started",
         "batches_scheduled": [1, 2],
         "warnings": ["task 1.2 has no verification"],
+        "preview": "",
     }
     assert service.submitted[0].plan_path == "/path/to/plan.md"
     assert service.submitted[0].start_batch is None

@@ -225,7 +225,8 @@ def test_a_profile_that_is_not_configured_is_refused_with_its_place() -> None:
     with pytest.raises(InputError) as refused:
         refuse_unknown(plan, choices_of(), PROFILES)
 
-    assert "Task 1.1 names the agent profile `cloude` (task 1.1, line 5)" in refused.value.message
+    expected = "There is no agent profile `cloude` (task 1.1, line 5)."
+    assert refused.value.message == expected
     assert refused.value.hint == "did you mean `claude`?"
 
 
@@ -276,8 +277,8 @@ def test_what_differs_from_what_is_built_in_is_shown_with_its_origin() -> None:
     assert found.pattern == Chain((Stage("a"), Stage("b")))
     assert [(each.label, each.text, each.origin) for each in shown(found)] == [
         ("pattern", 'chain("a", "b")', "task 1.1, line 5"),
-        ("review", "codex", "command line"),
-        ("judge", "opus", "settings"),
-        ("limits", "timeout=5400s", "task 1.1, line 7"),
+        ("role", "review=codex", "command line"),
+        ("role", "judge=opus", "settings"),
+        ("limits", "timeout=90m", "task 1.1, line 7"),
         ("limits", "budget_usd=12", "task 1.1, line 7"),
     ]

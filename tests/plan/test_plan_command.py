@@ -123,3 +123,77 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
     path = tmp_path / "odd.md"
     path.write_text("### Task 1.1: A\x1b[2Jb\n\n**Verification:** `true`\n")
     assert "\x1b" not in run("show", str(path)).output
+
+
+TOGETHER = """---
+commandcenter: 1
+defaults: {limits: {budget_usd: 4}}
+---
+### Task 1.1: A
+
+**Pattern:** vote(3, judge=none)
+
+**Verification:** `true`
+
+### Task 1.2: B
+
+**Agent:** nobody
+
+**Verification:** `true`
+"""
+
+
+@pytest.fixture
+def together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    config = tmp_path / "config.toml"
+    config.write_text('[roles]\njudge = "claude"\n')
+    monkeypatch.setenv("COMMANDCENTER_CONFIG", str(config))
+    path = tmp_path / "together.md"
+    path.write_text(TOGETHER)
+    return str(path)
+
+
+def test_show_says_who_works_how_and_where_that_was_said(together: str) -> None:
+    result = run("show", together, "--set", "1.2.review=none", "--role", "plan=claude")
+
+    assert "    pattern  vote(3, judge=none) (task 1.1, line 7)\n" in result.stdout
+    assert "    limits   budget_usd=4 (front matter, line 3)\n" in result.stdout
+    assert "    role     plan=claude (command line)\n" in result.stdout
+    assert "    role     judge=claude (settings)\n" in result.stdout
+    assert "    review   none (command line)\n" in result.stdout
+    assert "\nat most 27 agent runs, at most $8 (not counted: " in result.stdout
+
+
+def test_show_warns_of_a_profile_that_is_not_configured(together: str) -> None:
+    assert run("show", together).stderr == (
+        "warning: no agent profile is `nobody` (task 1.2, line 13)\n"
+    )
+
+
+def test_who_works_is_shown_as_json_apart_from_the_canonical_plan(together: str) -> None:
+    canonical = run("show", together, "--json").stdout
+    assigned = json.loads(run("show", together, "--json", "--assigned").stdout)
+
+    assert from_json(canonical).tasks[0].labels["pattern"] == "vote(3, judge=none)"
+    first, second = assigned["tasks"]
+    assert (first["pattern"], first["origins"]["pattern"]) == (
+        "vote(3, judge=none)",
+        "task 1.1, line 7",
+    )
+    assert second["roles"]["work"] == "nobody"
+    assert assigned["runs_max"] == first["runs_max"] + second["runs_max"]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("1.3.review=none", "no task 1.3"),
+        ("1.2.review=by Anna", "1.2.review: `by Anna`, column"),
+        ("1.2.review", "write it as KEY=TEXT"),
+    ],
+)
+def test_what_cannot_be_set_is_refused(together: str, option: str, words: str) -> None:
+    result = run("show", together, "--set", option)
+
+    assert result.exit_code != 0
+    assert words in f"{result.stderr}{result.exception}"

@@ -25,6 +25,7 @@ from commandcenter.settings import (
     ProjectCheck,
     Provider,
     Settings,
+    built_in,
     load,
 )
 
@@ -384,3 +385,58 @@ def test_how_long_things_are_kept_is_set_in_days(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text("[keep]\nlogs_days = 0\nsalvage_days = 7\nimages_days = 2\n")
     assert load({}, config=path).keep == Keep(logs_days=0, salvage_days=7, images_days=2)
+
+
+def test_what_is_not_set_goes_without_saying(loaded: Loader) -> None:
+    assert dict(loaded("").words) == {}
+    assert set(built_in()) == {"review", "roles", "limits"}
+
+
+def test_what_is_set_of_all_tasks_is_said_as_a_plan_would(loaded: Loader) -> None:
+    text = """
+[roles]
+work = "second"
+judge = "my judge"
+
+[defaults]
+pattern = "vote(3)"
+handoff = "[claude]"
+
+[limits]
+tries = 2
+review_rounds = 5
+budget_usd = 2.5
+
+[profiles.second]
+[profiles."my judge"]
+"""
+    assert dict(loaded(text).words) == {
+        "pattern": "vote(3)",
+        "handoff": "[claude]",
+        "review": "5",
+        "roles": 'work=second, review=second, judge="my judge"',
+        "limits": "attempts=2, budget_usd=2.5",
+    }
+
+
+def test_no_review_is_said_as_a_plan_would(loaded: Loader) -> None:
+    assert dict(loaded('[roles]\nreview = "none"').words) == {"review": "none"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[defaults]\npattern = "voet(3)"', "`pattern`: there is no pattern `voet`"),
+        ('[defaults]\nhandoff = ""\npatern = "single"', "no setting `patern`"),
+        ('[roles]\njudge = "nobody"', "no agent profile `nobody`"),
+        ('[roles]\njugde = "claude"', "no setting `jugde`"),
+        ("[limits]\nreview_rounds = 21", "must be at most 20"),
+    ],
+)
+def test_a_wrong_word_on_how_agents_work_together_is_refused(
+    loaded: Loader, text: str, message: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        loaded(text)
+
+    assert message in refused.value.message

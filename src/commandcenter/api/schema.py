@@ -118,6 +118,7 @@ class StartAnswer(BaseModel):
     status: str
     batches_scheduled: list[Number]
     warnings: list[str]
+    preview: str = Field("", description="`at most 9 agent runs, at most $36`")
 
     @classmethod
     def of(cls, started: Started) -> Self:
@@ -127,6 +128,7 @@ class StartAnswer(BaseModel):
             status=started.status,
             batches_scheduled=[_number(batch) for batch in started.batches_scheduled],
             warnings=list(started.warnings),
+            preview=started.preview,
         )
 
 

@@ -10,6 +10,16 @@ from typing import NoReturn, TypeVar
 
 import click
 
+from commandcenter.cli.choosing import choosing, pairs
+from commandcenter.cli.invocation import Invocation
+from commandcenter.core.assignment import (
+    Choices,
+    assign,
+    chosen,
+    profiles_of,
+    refuse_tasks,
+    shown,
+)
 from commandcenter.core.plan import (
     SIZE_BYTES_MAX,
     Batch,
@@ -25,7 +35,12 @@ from commandcenter.core.plan import (
     layers,
     to_json,
 )
+from commandcenter.core.plan.notation import handoff_text, pattern_text
+from commandcenter.core.preview import BESIDES, Counting, Preview, preview
+from commandcenter.core.run import Submission
+from commandcenter.patterns import runs_max, subtasks_max
 from commandcenter.readers import PlanSource, ReadResult, read_plan
+from commandcenter.settings import built_in
 
 _Function = TypeVar("_Function", bound=Callable[..., None])
 
@@ -61,14 +76,52 @@ def check(context: click.Context, path: str, dialect: str | None, as_json: bool)
 
 @plan.command()
 @_plan_options
+@click.option(
+    "--assigned", is_flag=True, help="With --json: who works on what, in place of the plan."
+)
+@choosing
 @click.pass_context
-def show(context: click.Context, path: str, dialect: str | None, as_json: bool) -> None:
-    """Show what PLAN says: batches, tasks, dependencies, files and verification."""
+def show(
+    context: click.Context,
+    /,
+    path: str,
+    dialect: str | None,
+    as_json: bool,
+    assigned: bool,
+    roles: tuple[str, ...],
+    overrides: tuple[str, ...],
+    agent: str | None,
+    reviewer: str | None,
+    pattern: str | None,
+) -> None:
+    """Show what PLAN says: batches, tasks, dependencies, files, verification, and who works.
+
+    With the options of `run` it shows what would come of them.
+    """
     found = _sound(context, path, dialect)
-    if as_json:
+    if as_json and not assigned:
         click.echo(to_json(found, indent=2))
+        return
+    submission = Submission(
+        agent=agent,
+        reviewer=reviewer,
+        pattern=pattern,
+        roles=pairs("--role", roles),
+        overrides=pairs("--set", overrides),
+    )
+    settings = (context.find_object(Invocation) or Invocation(None, None)).settings()
+    choices = chosen(submission, settings=settings.words, built_in=built_in())
+    refuse_tasks(found, choices)
+    known = {profile.name for profile in settings.profiles}
+    for name, origin in profiles_of(found, choices).items():
+        if name not in known:
+            click.echo(_printable(f"warning: no agent profile is `{name}` ({origin})"), err=True)
+    bounds = preview(found, choices, Counting(runs_max, subtasks_max))
+    if as_json:
+        click.echo(json.dumps(_assigned(found, choices, bounds), indent=2, ensure_ascii=False))
     else:
-        click.echo("\n".join(_outline(found)))
+        click.echo("\n".join(_outline(found, choices)))
+        click.echo(f"\n{bounds.words} ({BESIDES})")
 
 
 @plan.command()
@@ -153,7 +206,33 @@ def _count(number: int, word: str, plural: str = "s") -> str:
     return f"{number} {word}{'' if number == 1 else plural}"
 
 
-def _outline(found: Plan) -> Iterator[str]:
+def _assigned(found: Plan, choices: Choices, bounds: Preview) -> dict[str, object]:
+    return {
+        "schema": "cc.assigned/1",
+        "tasks": [_assignment(found, task, choices, bounds) for task in found.tasks],
+        "runs_max": bounds.runs_max,
+        "budget_usd": bounds.budget_usd,
+        "words": bounds.words,
+    }
+
+
+def _assignment(found: Plan, task: Task, choices: Choices, bounds: Preview) -> dict[str, object]:
+    assignment = assign(found, task, choices)
+    return {
+        "id": task.id,
+        "pattern": pattern_text(assignment.pattern),
+        "handoff": handoff_text(assignment.handoff),
+        "review_rounds": assignment.review_rounds,
+        "roles": dict(assignment.roles),
+        "attempts": assignment.attempts,
+        "timeout_s": assignment.timeout_s,
+        "budget_usd": assignment.budget_usd,
+        "origins": dict(assignment.origins),
+        "runs_max": sum(each.runs_max for each in bounds.tasks if each.id == task.id),
+    }
+
+
+def _outline(found: Plan, choices: Choices) -> Iterator[str]:
     yield _printable(found.title or found.source.path)
     if found.defaults.verify:
         yield f"every task is verified by: {'; '.join(found.defaults.verify)}"
@@ -164,6 +243,8 @@ def _outline(found: Plan) -> Iterator[str]:
         for task in found.tasks_of(batch.id):
             for line in _task_lines(task, found, waits.get(task.id, [])):
                 yield _printable(line)
+            for each in () if task.done.settled else shown(assign(found, task, choices)):
+                yield _printable(f"    {each.label:<8} {each.text} ({each.origin})")
 
 
 def _batch_line(batch: Batch) -> str:

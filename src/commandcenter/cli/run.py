@@ -117,7 +117,8 @@ async def _start(link: Link, body: dict[str, Any]) -> str:
         # What is said of the plan names its place and weight itself.
         _tell(warning if ": warning[" in warning else f"warning: {warning}")
     where = "" if client.embedded else f", by the service at {client.url}"
-    _tell(f"The run was started{where}: {started.execution_id}")
+    bounds = f" ({started.preview})" if started.preview else ""
+    _tell(f"The run was started{where}: {started.execution_id}{bounds}")
     return started.execution_id
 
 

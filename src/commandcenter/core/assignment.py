@@ -374,7 +374,10 @@ def shown(assignment: Assignment) -> tuple[Shown, ...]:
         ("pattern", pattern_text(assignment.pattern), "pattern"),
         ("handoff", handoff_text(assignment.handoff), "handoff"),
         ("review", review_text(ReviewPolicy(rounds)), "review_rounds"),
-        *((role.value, profile_text(name), role.value) for role, name in assignment.roles.items()),
+        *(
+            ("role", roles_text({role: name}), role.value)
+            for role, name in assignment.roles.items()
+        ),
         *(("limits", limits_text(limit), name) for name, limit in limits.items()),
     ]
     return tuple(
@@ -388,30 +391,44 @@ def _built_in(origin: str) -> bool:
     return origin == BUILT_IN or origin.startswith("as for ")
 
 
-def refuse_unknown(plan: Plan, choices: Choices, configured: Sequence[str]) -> Mapping[str, str]:
-    """Return the names of all profiles that the plan's tasks can use, and where they are named.
+def refuse_tasks(plan: Plan, choices: Choices) -> None:
+    """Make sure that the plan has all tasks of which something is said.
 
     Raises:
-        InputError: a profile is not configured, a task is not there, or words do not go together.
+        InputError: one is not there.
     """
     ids = [task.id for task in plan.tasks]
     for task in choices.overrides:
         if task not in ids:
             raise InputError(
                 f"The plan has no task {task}, for which something is set.",
-                hint=closest(task, ids) or "ids are as the plan has them",
+                hint=closest(task, ids) or "write its id as the plan has it",
             )
+
+
+def profiles_of(plan: Plan, choices: Choices) -> Mapping[str, str]:
+    """Return the names of all profiles that tasks can use, and where each is named first."""
     found: dict[str, str] = {}
-    for each in plan.tasks:
-        if each.done.settled:
-            continue
-        for name, origin in assign(plan, each, choices).profiles.items():
-            if name not in configured:
-                known = closest(name, configured) or f"profiles are {', '.join(configured)}"
-                raise InputError(
-                    f"Task {each.id} names the agent profile `{name}` ({origin}), which is not "
-                    "configured.",
-                    hint=known,
-                )
-            found.setdefault(name, origin)
+    for task in plan.tasks:
+        if not task.done.settled:
+            for name, origin in assign(plan, task, choices).profiles.items():
+                own = origin.startswith(f"task {task.id},")
+                found.setdefault(name, origin if own else f"task {task.id}; {origin}")
     return MappingProxyType(found)
+
+
+def refuse_unknown(plan: Plan, choices: Choices, configured: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of all profiles that the plan's tasks can use.
+
+    Raises:
+        InputError: a profile is not configured, a task is not there, or words do not go together.
+    """
+    refuse_tasks(plan, choices)
+    found = profiles_of(plan, choices)
+    for name, origin in found.items():
+        if name not in configured:
+            raise InputError(
+                f"There is no agent profile `{name}` ({origin}).",
+                hint=closest(name, configured) or f"profiles are: {', '.join(configured)}",
+            )
+    return tuple(found)

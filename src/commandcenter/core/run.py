@@ -373,6 +373,8 @@ class Started:
     status: str
     batches_scheduled: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    preview: str = ""
+    """What it can come to: `at most 9 agent runs, at most $36`."""
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ from commandcenter.core.plan import (
     to_json,
 )
 from commandcenter.core.plan.notation import pattern_text
+from commandcenter.core.preview import Counting, preview, told
 from commandcenter.core.publication import decision_comment, landing_branch
 from commandcenter.core.run import (
     AWAITS_APPROVAL,
@@ -72,6 +73,7 @@ from commandcenter.core.run_report import RunReport, report_of
 from commandcenter.core.spending import KINDS, Spending, by_profile
 from commandcenter.core.upkeep import Files, Item, Restored, Salvaged
 from commandcenter.core.webhook import Headers, Heard
+from commandcenter.patterns import runs_max, subtasks_max
 from commandcenter.readers import PlanSource, ReadResult, read_plan
 from commandcenter.service.doctor import Doctor
 from commandcenter.service.gate import Gate
@@ -91,6 +93,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.15
 SETTLING_S = 60.0
+COUNTING = Counting(runs_max, subtasks_max)
 LOCAL_WORDS = ("local", "parallel", "worktree", "sequential")
 """Words that name the local mode; V3 and its successors knew several."""
 
@@ -147,17 +150,20 @@ class Service:
         notes = [*restricted.notes, *_notes(repository, plan_path)]
         notes += _unbounded(restricted.plan, options.choices) if options.choices else []
         notes += filter(None, [strength.degraded])
+        bounds = preview(restricted.plan, options.choices or Choices(), COUNTING)
         async with self._gate.entered(repository.upstream):
             run = await self._prepared(
                 _run_id(submission), restricted.plan, plan_path, repository, mode, options, notes
             )
-            await flow.submit(run)
+            noted = (*run.record.notes, *told(bounds))
+            await flow.submit(replace(run, record=replace(run.record, notes=noted)))
         warnings = [str(each) for each in result.diagnostics] + notes
         return Started(
             run.record.id,
             "started",
             tuple(batch.id for batch in restricted.plan.batches),
             tuple(warnings),
+            bounds.words,
         )
 
     def _working(self) -> Flow:

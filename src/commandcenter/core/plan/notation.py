@@ -215,7 +215,7 @@ def limits_text(limits: TaskLimits) -> str:
     """Return the text of a task's bounds; empty for none."""
     named = {
         "attempts": limits.attempts,
-        "timeout": None if limits.timeout_s is None else f"{_plain(limits.timeout_s)}s",
+        "timeout": None if limits.timeout_s is None else _duration(limits.timeout_s),
         "budget_usd": None if limits.budget_usd is None else _plain(limits.budget_usd),
     }
     return ", ".join(f"{key}={value}" for key, value in named.items() if value is not None)
@@ -268,6 +268,13 @@ def _quoted(text: str) -> str:
 
 def _word(name: str) -> str:
     return name if not name or _NAME.fullmatch(name) else _quoted(name)
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{_plain(seconds / size)}{unit}"
+    return f"{_plain(seconds)}s"
 
 
 def _plain(number: float) -> str:
