@@ -38,7 +38,6 @@ from commandcenter.core.errors import (
 from commandcenter.core.forge import Decision
 from commandcenter.core.ledger import Entry, Fact, Kind
 from commandcenter.core.parking import WAITS_FOR_MODEL
-from commandcenter.core.pattern import Single
 from commandcenter.core.plan import (
     SIZE_BYTES_MAX,
     Done,
@@ -48,7 +47,6 @@ from commandcenter.core.plan import (
     restrict,
     to_json,
 )
-from commandcenter.core.plan.notation import pattern_text
 from commandcenter.core.preview import Counting, preview, told
 from commandcenter.core.publication import decision_comment, landing_branch
 from commandcenter.core.run import (
@@ -200,7 +198,6 @@ class Service:
         profiles = tuple(configured[name] for name in names)
         for profile in profiles:
             plugins.agent(profile.agent)
-        _refuse_unwired(plan, choices)
         tasks = (task for task in plan.tasks if not task.done.settled)
         first = next((assign(plan, task, choices) for task in tasks), None)
         work = first.roles[Role.WORK] if first else self._settings.work
@@ -664,19 +661,6 @@ def _command_profiles(submission: Submission) -> dict[str, Profile]:
     return {
         name: Profile(name, "shell", command=command) for name, command in named.items() if command
     }
-
-
-def _refuse_unwired(plan: Plan, choices: Choices) -> None:
-    """Refuse what is understood, but not run yet: it must not be run as something else."""
-    for task in plan.tasks:
-        assignment = assign(plan, task, choices)
-        alone = isinstance(assignment.pattern, Single) and not assignment.handoff.to
-        if not (alone or task.done.settled):
-            raise InputError(
-                f"Task {task.id}: only the pattern `single` without a handoff is run so far "
-                f"(this one has `{pattern_text(assignment.pattern)}`).",
-                hint="remove the pattern, or write `single`",
-            )
 
 
 def _unbounded(plan: Plan, choices: Choices) -> list[str]:
