@@ -113,7 +113,8 @@ SCHEMAS: Mapping[str, Schema] = MappingProxyType(
                     depends_on=_LINES,
                     files=_LINES,
                     verification=_list(_text(WORDS_MAX, 1)),
-                )
+                ),
+                least=1,
             ),
             rationale=_WORDS,
         ),
