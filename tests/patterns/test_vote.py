@@ -19,6 +19,7 @@ from commandcenter.core.pattern import (
     Vote,
 )
 from commandcenter.patterns import flow_of
+from commandcenter.patterns.vote import survives
 from commandcenter.testing.playing import (
     BASE,
     Played,
@@ -118,6 +119,8 @@ def test_one_survivor_needs_no_judge() -> None:
 def test_who_is_out_is_told_with_the_reason(out: Reply, why: str) -> None:
     end = won(played((out, A), pattern=Vote(2)))
 
+    assert not survives(out)
+    assert survives(A)
     assert end.lane == 2
     assert why in end.facts["candidates"][0]["out"]
 
@@ -194,3 +197,10 @@ def test_the_first_green_one_ends_the_round_without_a_judge() -> None:
     assert isinstance(result.steps[0], Round)
     assert result.steps[0].until is Until.GREEN
     assert won(result).lane == 2
+
+
+def test_a_quorum_waits_for_all_candidates() -> None:
+    (step,) = played(pattern=Vote(3, pick=Pick.FIRST_GREEN, quorum=2)).steps
+
+    assert isinstance(step, Round)
+    assert step.until is Until.ALL

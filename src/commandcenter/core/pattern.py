@@ -179,7 +179,7 @@ class Until(StrEnum):
 
     ALL = "all"
     GREEN = "green"
-    """One of its asks left something that passes the checks; the others are stopped."""
+    """One of its asks left something that can be accepted; the others are stopped."""
 
 
 @dataclass(frozen=True)

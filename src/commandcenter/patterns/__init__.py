@@ -23,9 +23,9 @@ from commandcenter.patterns.plan import PLANNER_ROUNDS, SPLITS, orchestrate
 from commandcenter.patterns.replay import replay
 from commandcenter.patterns.route import route
 from commandcenter.patterns.single import ATTEMPTS, single
-from commandcenter.patterns.vote import vote
+from commandcenter.patterns.vote import survives, vote
 
-__all__ = ["flow_of", "replay", "runs_max", "subtasks_max"]
+__all__ = ["flow_of", "replay", "runs_max", "subtasks_max", "survives"]
 
 
 def flow_of(pattern: Pattern, goal: Goal) -> Flow:

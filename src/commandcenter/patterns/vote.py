@@ -74,7 +74,8 @@ def vote(goal: Goal, pattern: Vote) -> Flow:
        survivors and not of all, so that one more candidate that fails never changes the winner.
     4. Else a judge ranks them: it sees diffs under labels that tell neither agent nor lane, in an
        order that hashes of the trees give. A judge that fails, or whose answer cannot be used, is
-       ignored. With `first-green` there is no judge, since it is to be quick.
+       ignored. With `first-green` there is no judge, since it is to be quick: the round is over
+       with the first one that survives, unless the quorum needs more.
     5. Then most votes, fewest lines, lowest lane.
 
     Source: Anthropic 2024, Building effective agents: parallelization by voting; Wang et al. 2022,
@@ -102,7 +103,8 @@ def vote(goal: Goal, pattern: Vote) -> Flow:
 
 
 def _round(pattern: Vote) -> Round:
-    until = Until.GREEN if pattern.pick is Pick.FIRST_GREEN else Until.ALL
+    first = pattern.pick is Pick.FIRST_GREEN and pattern.quorum <= 1
+    until = Until.GREEN if first else Until.ALL
     lanes = range(1, pattern.candidates + 1)
     return Round(tuple(_ask(pattern, lane, "") for lane in lanes), until)
 
@@ -111,6 +113,11 @@ def _ask(pattern: Vote, lane: int, text: str) -> Ask:
     agents = pattern.agents or ("",)
     profile = agents[(lane - 1) % len(agents)]
     return Ask(Role.WORK, text, profile, lane=lane, answers=(RESULT,))
+
+
+def survives(reply: Reply) -> bool:
+    """Say whether what a lane left stays in a vote: whatever else is green must not end a round."""
+    return not _candidate(1, reply).out
 
 
 def _candidates(found: Iterable[Reply]) -> list[Candidate]:
