@@ -33,6 +33,13 @@ def test_what_passes_the_checks_is_accepted() -> None:
     assert end.change == left("t1").change
 
 
+def test_what_weakens_tests_is_accepted_aloud_where_only_one_agent_works() -> None:
+    end = ended(played(left("t1", flags=["It deletes `tests/a.py`."])))
+
+    assert end.words.endswith("It deletes `tests/a.py`.")
+    assert end.facts["flags"] == ["It deletes `tests/a.py`."]
+
+
 def test_who_fails_the_checks_is_asked_once_more_with_the_log() -> None:
     result = played(left("t1", failing=["tests"]), left("t2"))
 

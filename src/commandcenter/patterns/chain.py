@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from commandcenter.core.check import Found
 from commandcenter.core.markdown import code
 from commandcenter.core.pattern import Chain, Conclusion, Flow, Goal, Reply, Result, Stage
+from commandcenter.core.words import count
 from commandcenter.patterns.handoff import Handoffs
 from commandcenter.patterns.work import (
     Fault,
@@ -17,6 +18,7 @@ from commandcenter.patterns.work import (
     not_green,
     not_taken,
     paragraphs,
+    passed,
     summary,
 )
 
@@ -50,7 +52,7 @@ def chain(goal: Goal, pattern: Chain) -> Flow:
         last = worked.reply
         told.append(summary(last))
     assert last is not None
-    words = f"All {len(stages)} stages are done, and it passes the checks. {diffstat(last.change)}"
+    words = f"{count(len(stages), 'stage')} done. {passed(last)}"
     facts = {**handoffs.facts, "stages": told, "flags": list(last.flags)}
     return Conclusion(Result.ACCEPTED, words, change=last.change, facts=facts)
 
@@ -63,10 +65,10 @@ def stages_of(goal: Goal, pattern: Chain) -> tuple[Stage, ...]:
 
 def _keeps(before: Reply | None) -> Judge:
     """Judge a stage that others follow: it is taken, and breaks nothing that passed before it."""
-    passed = _passed(before) if before else frozenset()
+    sound = _passed(before) if before else frozenset()
 
     def judge(reply: Reply) -> Fault | None:
-        broken = passed - _passed(reply)
+        broken = sound - _passed(reply)
         if fault := not_taken(reply):
             return fault
         if not broken:
@@ -112,7 +114,7 @@ def _before(told: Sequence[str], last: Reply | None) -> str:
     )
 
 
-def _ended(ended: Conclusion, number: int, count: int, told: Sequence[str]) -> Conclusion:
-    where = f"Stage {number} of {count}: " if count > 1 else ""
+def _ended(ended: Conclusion, number: int, of: int, told: Sequence[str]) -> Conclusion:
+    where = f"Stage {number} of {of}: " if of > 1 else ""
     facts = {**ended.facts, "stages": list(told), "stage": number}
     return Conclusion(ended.result, f"{where}{ended.words}", feedback=ended.feedback, facts=facts)

@@ -30,6 +30,7 @@ from commandcenter.patterns.work import (
     diffstat,
     not_green,
     paragraphs,
+    passed,
     said,
 )
 
@@ -188,10 +189,8 @@ class _State:
     def accepted(self) -> Conclusion:
         assert self.heard is not None
         change = self.heard.change
-        words = (
-            f"After {count(self.rounds, 'round')} the manager is satisfied, and it passes the "
-            f"checks. {diffstat(change)}"
-        )
+        rounds = count(self.rounds, "round")
+        words = f"The manager is satisfied after {rounds}. {passed(self.heard)}"
         facts = {**self.facts, "flags": list(self.heard.flags)}
         return Conclusion(Result.ACCEPTED, words, change=change, facts=facts)
 

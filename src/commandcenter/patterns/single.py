@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 from commandcenter.core.pattern import Answer, Conclusion, Flow, Goal, Result, Single, Step
 from commandcenter.patterns.handoff import Handoffs
-from commandcenter.patterns.work import diffstat, not_green
+from commandcenter.patterns.work import not_green, passed
 
 ATTEMPTS = 2
 """Runs at most, those aside that work is passed on to: the second one is told what failed."""
@@ -23,6 +23,6 @@ def done_by(goal: Goal, profile: str) -> Generator[Step, Answer, Conclusion]:
     worked = yield from handoffs.accomplish("", profile=profile, attempts=ATTEMPTS, judge=not_green)
     if isinstance(worked, Conclusion):
         return worked
-    words = f"It passes the checks. {diffstat(worked.reply.change)}"
-    facts = {**handoffs.facts, "flags": list(worked.reply.flags)}
-    return Conclusion(Result.ACCEPTED, words, change=worked.reply.change, facts=facts)
+    reply = worked.reply
+    facts = {**handoffs.facts, "flags": list(reply.flags)}
+    return Conclusion(Result.ACCEPTED, passed(reply), change=reply.change, facts=facts)

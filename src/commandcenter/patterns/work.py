@@ -105,6 +105,11 @@ def diffstat(change: Change | None) -> str:
     return f"{size}: {', '.join([*names, *more])}"
 
 
+def passed(reply: Reply) -> str:
+    """Return in sentences what is accepted, and what a person should look at in it."""
+    return " ".join([f"It passes the checks. {diffstat(reply.change)}", *reply.flags])
+
+
 def clipped(text: str, most: int) -> str:
     """Return the beginning of a text, with a sign that there was more."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
