@@ -166,6 +166,12 @@ def test_who_is_next_may_be_left_out_only_when_satisfied() -> None:
     assert isinstance(parse({**without, "satisfied": YES}, [LEDGER], OPTIONS), Valid)
 
 
+def test_an_answer_is_bounded_as_a_whole_too() -> None:
+    long = [{**PART, "id": str(n), "instructions": "x" * 9_000} for n in range(30)]
+
+    assert problem(parsed(SUBPLAN, tasks=long)) == "The answer is longer than 250,000 characters."
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()

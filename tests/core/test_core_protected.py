@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from commandcenter.core.plan import FileUse, Task, Verification, VerificationKind
+from commandcenter.core.plan import FileOp, FileUse, Task, Verification, VerificationKind
 from commandcenter.core.protected import weakened
 
 
@@ -52,6 +54,12 @@ def test_what_is_added_or_is_no_test_weakens_nothing(change: tuple[str, str]) ->
 @pytest.mark.parametrize("declared", ["tests/test_a.py", "tests", "tests/", "tests/**", "."])
 def test_what_the_task_names_is_its_own_business(declared: str) -> None:
     assert weakened([("M", "tests/test_a.py")], task(declared)) == ()
+
+
+def test_what_the_task_only_reads_is_not() -> None:
+    reads = replace(task(), files=(FileUse("tests/test_a.py", FileOp.READ),))
+
+    assert len(weakened([("M", "tests/test_a.py")], reads)) == 1
 
 
 def test_what_verifies_the_task_is_protected() -> None:

@@ -82,6 +82,7 @@ def test_a_split_with_a_cycle_is_asked_again_with_what_is_wrong() -> None:
 
     assert second.role is Role.PLAN
     assert "P008: dependency cycle of tasks: a -> b -> a" in second.text
+    assert '"title": "Part b"' in second.text
 
 
 def test_two_useless_answers_are_a_rejection_and_delegate_nothing() -> None:

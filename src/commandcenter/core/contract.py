@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -25,6 +26,8 @@ TEXT_MAX = 10_000
 """Most characters of what a task or a specialist is told to do."""
 LINE_MAX = 500
 ITEMS_MAX = 50
+ANSWER_MAX = 250_000
+"""Most characters of a whole answer, as JSON."""
 
 Schema = Mapping[str, Any]  # Any: a JSON schema
 
@@ -185,6 +188,7 @@ def parse(
     try:
         _fits(value, SCHEMAS[claimed], "")
         _CHOICES.get(claimed, _chooses_nothing)(value, options)
+        _is_short(value)
     except _Wrong as wrong:
         return Invalid(str(wrong), claimed)
     return Valid(claimed, value)
@@ -332,6 +336,11 @@ def _names_the_next(value: Mapping[str, Any], options: Sequence[str]) -> None:
         _is_option(value["next"]["profile"], options, "`next.profile`")
     elif not value["satisfied"]["answer"]:
         raise _Wrong("`next` is missing: who is to act next, as `satisfied.answer` is false?")
+
+
+def _is_short(value: Mapping[str, Any]) -> None:
+    if len(json.dumps(value, ensure_ascii=False)) > ANSWER_MAX:
+        raise _Wrong(f"The answer is longer than {ANSWER_MAX:,} characters.")
 
 
 def _is_option(name: str, options: Sequence[str], where: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from commandcenter.core.markdown import code
-from commandcenter.core.plan.model import Task
+from commandcenter.core.plan.model import FileOp, Task
 from commandcenter.core.plan.paths import matches, within
 from commandcenter.core.words import one_line
 
@@ -41,7 +41,7 @@ _APART = re.compile(r"[\s'\"`;|&()<>=:,]+")
 
 
 def weakened(changes: Sequence[tuple[str, str]], task: Task) -> tuple[str, ...]:
-    """Return in sentences what a change weakens that the task does not declare.
+    """Return in sentences what a change weakens that the task does not declare to change.
 
     `changes` are letters and paths as of `git diff --name-status`; of a file that was moved, its
     old path. What is added weakens nothing. What the task's own verification names is protected
@@ -54,9 +54,10 @@ def weakened(changes: Sequence[tuple[str, str]], task: Task) -> tuple[str, ...]:
 def _sentences(
     changes: Sequence[tuple[str, str]], task: Task, named: frozenset[str]
 ) -> Iterator[str]:
+    own = [use.path for use in task.files if use.op is not FileOp.READ]
     for status, path in changes:
         verb = _VERBS.get(status[:1])
-        if verb is None or any(within(path, use.path) for use in task.files):
+        if verb is None or any(within(path, each) for each in own):
             continue
         shown = code(one_line(path))
         if kind := _kind(path):

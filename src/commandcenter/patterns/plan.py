@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,8 @@ PLANNER_ROUNDS = 2
 """Times at most that a planner is asked for one split; the second one is told what was wrong."""
 SPLITS = 2
 """The first one, and one more when it did not do."""
+
+_ANSWER_SHOWN_MAX = 40_000
 
 
 def orchestrate(goal: Goal, pattern: Orchestrate) -> Flow:
@@ -148,9 +151,9 @@ def _split(
     goal: Goal, pattern: Orchestrate, history: _History
 ) -> Generator[Step, Answer, Delegate | Conclusion]:
     """Return the tasks that the planner splits it into, or why there are none."""
-    wrong = ""
+    wrong = last = ""
     for _ in range(PLANNER_ROUNDS):
-        reply = yield from alone(_ask(pattern, history, wrong))
+        reply = yield from alone(_ask(pattern, history, wrong, last))
         if reply.outcome is not Outcome.DONE or reply.result is None:
             wrong = reply.problem or f"The planner gave no answer: {reply.reason or 'it failed'}."
             continue
@@ -160,6 +163,7 @@ def _split(
         if tasks:
             return Delegate(tasks, clipped(str(reply.result.get("rationale", "")), SUMMARY_MAX))
         wrong = _faults([each for each in found if isinstance(each, Diagnostic)])
+        last = json.dumps(dict(reply.result), indent=1, ensure_ascii=False)
     words = f"No split could be used, asked {PLANNER_ROUNDS} times. {one_line(wrong)}"
     return Conclusion(Result.REJECTED, words, feedback=wrong, facts=history.facts)
 
@@ -170,7 +174,8 @@ def _faults(found: Sequence[Diagnostic]) -> str:
     )
 
 
-def _ask(pattern: Orchestrate, history: _History, wrong: str) -> Ask:
+def _ask(pattern: Orchestrate, history: _History, wrong: str, last: str) -> Ask:
+    """Ask for a split; a planner begins a new conversation, so that it is told its last answer."""
     return Ask(
         Role.PLAN,
         paragraphs(
@@ -185,6 +190,7 @@ def _ask(pattern: Orchestrate, history: _History, wrong: str) -> Ask:
             "done. When all have landed, the checks of the task above run on the result.",
             history.told(),
             f"## What was wrong with your last answer\n\n{wrong}" if wrong else "",
+            block(clipped(last, _ANSWER_SHOWN_MAX), "json") if last else "",
         ),
         pattern.planner,
         lane=READ_ONLY,
