@@ -192,12 +192,40 @@ async def test_batches_are_a_list_with_the_tasks_in_them(
         "merge_commit": "b" * 40,
         "checks": {"judgement": "passed", "passed": 3, "total": 3},
         "review": "approve",
+        "parent": None,
+        "pattern": None,
+        "rounds": 0,
+        "outcome": None,
         "tokens": {"input": 0, "output": 0},
         "cost_usd": 0.0,
         "started_at": "2023-11-14T22:13:20.000Z",
         "completed_at": "2023-11-14T22:13:22.500Z",
         "error": None,
     }
+
+
+async def test_what_a_task_was_split_into_counts_through_that_task(
+    http: httpx.AsyncClient, service: MemoryService
+) -> None:
+    first, second = service.tasks
+    whole = replace(first, state=State.COMPLETED, reason=Reason.JOINED, pattern="plan")
+    part = replace(first, parent="1.1", state=State.COMPLETED, reason=Reason.MERGED)
+    replaced = replace(part, id="1.1-1", state=State.FAILED, reason=Reason.CHECKS)
+    service.tasks = (whole, replaced, replace(part, id="1.1-2"), second)
+
+    status = (await http.get(f"{RUN}/status")).json()
+    listed = (await http.get(f"{RUN}/tasks")).json()
+    report = (await http.get(f"{RUN}/report")).json()
+    page = (await http.get(f"{RUN}/report", params={"format": "html"})).text
+
+    assert (status["tasks_total"], status["tasks_completed"], status["tasks_failed"]) == (2, 1, 0)
+    assert (status["progress"], status["status"]) == (0.5, "in_progress")
+    assert [each["parent"] for each in listed] == [None, "1.1", "1.1", None]
+    assert report["run"] == status
+    assert "The run is not over: 1 completed of 2 tasks" in page
+    assert "<dt>Landed</dt><dd>1 of 2</dd>" in page
+    assert "<dt>Did not land</dt><dd>0</dd>" in page
+    assert "What did not land, and why" not in page
 
 
 async def test_a_batch_number_reads_as_its_plan_writes_it(

@@ -13,7 +13,12 @@ from commandcenter.core.run import Event, EventKind, Phase, Reason, State, TaskS
 
 RUN, TASK = "exec_1", "1.1"
 NEW = TaskStatus(RUN, TASK, "Rewrite the parser", "1", 0)
-USED = {"profile": "claude", "input_tokens": 10, "output_tokens": 2, "cost_usd": 0.5}
+USED: dict[str, Any] = {
+    "profile": "claude",
+    "input_tokens": 10,
+    "output_tokens": 2,
+    "cost_usd": 0.5,
+}
 RECEIPT = {
     "check": "tests",
     "command": "make test",
@@ -156,7 +161,7 @@ def test_a_task_that_landed_in_its_second_try_tells_its_way() -> None:
 
 def test_what_reviewers_and_people_said_is_told() -> None:
     issue = {"problem": "No test", "severity": "major", "must_fix": True, "file": "a", "line": 3}
-    used = {**USED, "profile": "strong"}
+    used: dict[str, Any] = {**USED, "profile": "strong"}
     sentences = told(
         STARTED,
         event(EventKind.TASK_REVIEWED, decision="revise", summary="No", issues=[issue], **used),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +29,10 @@ RECEIPTS = [{"found": "passed"}, {"found": "failed_on_base"}]
 DATA: dict[EventKind, dict[str, Any]] = {
     EventKind.TASK_STARTED: {},
     EventKind.TASK_PHASE: {"phase": "working", "waiting_for": ""},
+    EventKind.TASK_ROUND: {"pattern": "vote(3)", "round": 2, "until": "all", "asks": []},
+    EventKind.TASK_ANSWERED: {"round": 2, "position": 1, "outcome": "done", **USAGE},
+    EventKind.TASK_JOINED: {"round": 2, "children": [], "verdict": None},
+    EventKind.TASK_CONCLUDED: {"result": "accepted", "words": "", "lane": 1, "facts": {}},
     EventKind.TASK_CAPTURED: CAPTURED,
     EventKind.TASK_USED: {"profile": "claude", **USAGE},
     EventKind.TASK_CHECKED: {"judgement": "passed", "receipts": RECEIPTS},
@@ -187,6 +192,36 @@ CANCELLED = task(State.CANCELLED, Reason.CANCELLED)
 def test_a_runs_state_follows_from_its_tasks(tasks: list[TaskStatus], state: State) -> None:
     assert overall(tasks) is state
     assert overall(reversed(tasks)) is state
+
+
+def part(state: State, reason: Reason | None = None) -> TaskStatus:
+    return replace(task(state, reason), id="1.1-1", parent=TASK)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "state"),
+    [
+        ([WORKING, part(State.FAILED, Reason.CHECKS)], State.IN_PROGRESS),
+        ([MERGED, part(State.FAILED, Reason.CHECKS)], State.COMPLETED),
+        ([MERGED, part(State.CANCELLED, Reason.CANCELLED)], State.COMPLETED),
+        ([FAILED, part(State.COMPLETED, Reason.MERGED)], State.FAILED),
+        ([CANCELLED, part(State.IN_PROGRESS)], State.IN_PROGRESS),
+    ],
+)
+def test_what_a_task_was_split_into_counts_through_that_task(
+    tasks: list[TaskStatus], state: State
+) -> None:
+    assert overall(tasks) is state
+    assert overall(reversed(tasks)) is state
+
+
+def test_a_pattern_is_told_with_its_rounds_and_its_outcome() -> None:
+    asked = after(EventKind.TASK_STARTED, EventKind.TASK_ROUND, EventKind.TASK_ANSWERED)
+    assert (asked.pattern, asked.rounds, asked.outcome) == ("vote(3)", 2, "")
+    assert (asked.input_tokens, asked.cost_usd) == (10, 0.5)
+    ended = fold(asked, event(EventKind.TASK_CONCLUDED))
+    assert (ended.rounds, ended.outcome) == (2, "accepted")
+    assert fold(ended, event(EventKind.TASK_STARTED, attempt=2)).outcome == ""
 
 
 def test_only_what_is_done_lets_others_begin() -> None:

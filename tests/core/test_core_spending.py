@@ -24,13 +24,14 @@ def test_what_each_profile_used_adds_up_over_every_kind_of_event() -> None:
     events = [
         used(EventKind.TASK_CAPTURED, "work", (100, 10, 50), 0.5),
         used(EventKind.TASK_USED, "work", (200, 20, 0), 0.25),
+        used(EventKind.TASK_ANSWERED, "work", (400, 40, 0), 0.25),
         used(EventKind.TASK_REVIEWED, "review", (30, 3, 0), 0.125),
     ]
 
     assert {event.kind for event in events} == {*KINDS}
     assert by_profile(events) == (
         Spending("review", 1, 30, 3, 0, 0.125),
-        Spending("work", 2, 300, 30, 50, 0.75),
+        Spending("work", 3, 700, 70, 50, 1.0),
     )
 
 

@@ -20,7 +20,7 @@ def outcome(report: RunReport) -> str:
     states = (State.COMPLETED, State.FAILED, State.SKIPPED, State.CANCELLED)
     numbers = {state.value: run.count(state) for state in states}
     counted = ", ".join(f"{number} {name}" for name, number in numbers.items() if number)
-    said = f"{counted or 'none ended'} of {count(len(run.tasks), 'task')}"
+    said = f"{counted or 'none ended'} of {count(len(run.counted), 'task')}"
     took = duration((report.end_ms - run.started_ms) / 1000)
     if not report.going:
         return f"The run {_ended(run.status)}: {said}, in {took}."

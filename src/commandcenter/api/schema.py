@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from commandcenter.core.explanation import Explanation
 from commandcenter.core.run import (
     AWAITS_APPROVAL,
     BatchStatus,
@@ -144,7 +145,8 @@ class ActiveProposal(BaseModel):
 class StatusAnswer(BaseModel):
     """A run, as far as it has come.
 
-    Tasks outside `start_batch` and `end_batch` are no part of it, and counted nowhere.
+    Tasks outside `start_batch` and `end_batch` are no part of it, and counted nowhere. What a task
+    was split into counts through that task.
     """
 
     execution_id: str
@@ -165,7 +167,7 @@ class StatusAnswer(BaseModel):
     tasks_skipped: int
     tasks_cancelled: int
     tasks_total: int
-    progress: float = Field(description="Ended tasks over all tasks, 0 to 1.")
+    progress: float = Field(description="Ended tasks of the plan over all of them, 0 to 1.")
     active_prs: list[ActiveProposal]
     notes: list[str]
     report: str = Field(description="Where all that became of it can be read.")
@@ -175,7 +177,7 @@ class StatusAnswer(BaseModel):
     @classmethod
     def of(cls, run: RunStatus) -> Self:
         """Return the wire form."""
-        tasks = run.tasks
+        tasks, counted = run.tasks, run.counted
         return cls(
             execution_id=run.execution_id,
             status=run.status,
@@ -190,12 +192,12 @@ class StatusAnswer(BaseModel):
             auto_merge=run.auto_merge,
             current_batch=_current_batch(run, tasks),
             total_batches=len({task.batch for task in tasks}),
-            tasks_completed=_count(tasks, State.COMPLETED),
-            tasks_failed=_count(tasks, State.FAILED),
-            tasks_skipped=_count(tasks, State.SKIPPED),
-            tasks_cancelled=_count(tasks, State.CANCELLED),
-            tasks_total=len(tasks),
-            progress=sum(task.state.ended for task in tasks) / len(tasks) if tasks else 1.0,
+            tasks_completed=run.count(State.COMPLETED),
+            tasks_failed=run.count(State.FAILED),
+            tasks_skipped=run.count(State.SKIPPED),
+            tasks_cancelled=run.count(State.CANCELLED),
+            tasks_total=len(counted),
+            progress=sum(task.state.ended for task in counted) / len(counted) if counted else 1.0,
             active_prs=[_active(task) for task in tasks if _is_open(task)],
             notes=list(run.notes),
             report=f"{PIPELINE}/{run.execution_id}/report?format=html",
@@ -282,6 +284,27 @@ class TaskAnswer(BaseModel):
             started_at=iso(task.started_ms),
             completed_at=iso(task.ended_ms),
             error=(task.explanation or task.reason) if bad else None,
+        )
+
+
+class ExplanationAnswer(BaseModel):
+    """Why a task stands where it does."""
+
+    task: TaskAnswer
+    outcome: str | None = Field(
+        description="How its pattern ended; null: it played none, or goes on."
+    )
+    sentences: list[str] = Field(
+        description="Where it stands, what led there in order, and what a person can do."
+    )
+
+    @classmethod
+    def of(cls, explanation: Explanation) -> Self:
+        """Return the wire form."""
+        return cls(
+            task=TaskAnswer.of(explanation.task),
+            outcome=explanation.task.outcome or None,
+            sentences=list(explanation.sentences),
         )
 
 
@@ -539,10 +562,6 @@ class Problem(BaseModel):
     hint: str | None = None
     diagnostics: list[DiagnosticAnswer] | None = None
     errors: list[dict[str, Any]] | None = None
-
-
-def _count(tasks: Sequence[TaskStatus], state: State) -> int:
-    return sum(task.state is state for task in tasks)
 
 
 def _current_batch(run: RunStatus, tasks: Sequence[TaskStatus]) -> Number | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from commandcenter.core import contract
@@ -37,6 +38,14 @@ _ENDS = (
     EventKind.TASK_SKIPPED,
     EventKind.TASK_CANCELLED,
 )
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A task, and why it stands where it does."""
+
+    task: TaskStatus
+    sentences: tuple[str, ...]
 
 
 def explain(

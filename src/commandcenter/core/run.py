@@ -402,9 +402,14 @@ class RunStatus:
     started_ms: int
     ended_ms: int
 
+    @property
+    def counted(self) -> tuple[TaskStatus, ...]:
+        """Return the tasks of the plan: what one was split into counts through that one."""
+        return tuple(task for task in self.tasks if not task.parent)
+
     def count(self, *states: State) -> int:
-        """Return how many tasks are in one of these states."""
-        return sum(task.state in states for task in self.tasks)
+        """Return how many tasks of the plan are in one of these states."""
+        return sum(task.state in states for task in self.counted)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 from commandcenter.core.check import Found, Receipt
 from commandcenter.core.forge import CheckState, ExternalCheck, Issue, Review
+from commandcenter.core.rounds import Played, played
 from commandcenter.core.run import (
     AWAITS_APPROVAL,
     Event,
@@ -168,6 +169,16 @@ class TaskReport:
     refused: tuple[Refused, ...]
     commands: tuple[str, ...]
     """What a person can do about it now."""
+    played: tuple[Played, ...] = ()
+    """The patterns that its tries played, with their rounds."""
+    whole: TaskStatus | None = None
+    """The task that was split into it and others."""
+
+    @property
+    def lost(self) -> bool:
+        """Say whether it ended without what it was to bring, and nothing stands in for it."""
+        replaced = self.whole is not None and satisfied(self.whole)
+        return self.status.state.ended and not satisfied(self.status) and not replaced
 
     @property
     def seconds(self) -> Mapping[Phase, float]:
@@ -224,8 +235,11 @@ class RunReport:
 
     @property
     def lost(self) -> tuple[TaskReport, ...]:
-        """Return the tasks that ended without what they were to bring."""
-        return tuple(t for t in self.tasks if t.status.state.ended and not satisfied(t.status))
+        """Return the tasks that ended without what they were to bring.
+
+        What failed of a split is none of them when the task was completed all the same.
+        """
+        return tuple(task for task in self.tasks if task.lost)
 
 
 def report_of(
@@ -243,6 +257,7 @@ def report_of(
     """
     stored = list(events)
     end_ms = run.ended_ms or now_ms
+    by_id = {status.id: status for status in run.tasks}
     of_task: dict[str, list[Event]] = defaultdict(list)
     for event in stored:
         of_task[event.task].append(event)
@@ -255,6 +270,7 @@ def report_of(
                 tuple(Refused(*each) for each in sorted(refused.get(status.id, {}).items())),
                 salvaged.get(status.id, ()),
                 end_ms,
+                by_id.get(status.parent),
             )
             for status in run.tasks
         ),
@@ -271,6 +287,7 @@ def _task(
     refused: tuple[Refused, ...],
     salvaged: Sequence[str],
     end_ms: int,
+    whole: TaskStatus | None,
 ) -> TaskReport:
     of = defaultdict(list)
     for event in events:
@@ -286,7 +303,9 @@ def _task(
         decisions=tuple(map(_decided, of[EventKind.TASK_DECIDED])),
         pull_requests=tuple(dict.fromkeys(map(_proposed, of[EventKind.TASK_PROPOSED]))),
         refused=refused,
-        commands=_task_commands(status, salvaged),
+        commands=task_commands(status, salvaged, whole),
+        played=played(events),
+        whole=whole,
     )
 
 
@@ -457,21 +476,33 @@ def _run_commands(run: RunStatus) -> tuple[str, ...]:
         return (f"commandcenter approve {run.execution_id}",)
     if not run.ended_ms:
         return (f"commandcenter status {run.execution_id}",)
-    if any(task.state.ended and not satisfied(task) for task in run.tasks):
+    if any(task.state.ended and not satisfied(task) for task in run.counted):
         return (f"commandcenter retry {run.execution_id}",)
     return ()
 
 
-def _task_commands(status: TaskStatus, salvaged: Sequence[str]) -> tuple[str, ...]:
+def task_commands(
+    status: TaskStatus, salvaged: Sequence[str], whole: TaskStatus | None = None
+) -> tuple[str, ...]:
+    """Return what a person can do about a task now.
+
+    `salvaged`: the ids of what was kept of it; `whole`: the task that was split into it and others,
+    which alone can be retried.
+    """
     run, task = status.run, shlex.quote(status.id)
     if _waits_for_approval(status):
         verdicts = (f"approve {run} {task}", f"comment {run} {task} -m WORDS")
         return tuple(f"commandcenter {each}" for each in (*verdicts, f"reject {run} {task}"))
     if not status.state.ended or satisfied(status):
         return ()
+    if whole is not None and satisfied(whole):
+        return ()
     logs = [f"commandcenter logs {run} {task}"] if status.attempt else []
     restored = [f"commandcenter salvage restore {shlex.quote(each)}" for each in salvaged]
-    return (*logs, *restored, f"commandcenter retry {run} {task}")
+    if whole is None:
+        return (*logs, *restored, f"commandcenter retry {run} {task}")
+    again = [f"commandcenter retry {run} {shlex.quote(whole.id)}"] if whole.state.ended else []
+    return (*logs, *restored, *again)
 
 
 def _waits_for_approval(task: TaskStatus) -> bool:

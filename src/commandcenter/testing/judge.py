@@ -546,7 +546,7 @@ def judge_store(facts: Facts) -> Iterator[Violation]:
 
 
 def _fresh(row: TaskStatus) -> TaskStatus:
-    return TaskStatus(row.run, row.id, row.title, row.batch, row.ordinal)
+    return TaskStatus(row.run, row.id, row.title, row.batch, row.ordinal, parent=row.parent)
 
 
 def _history(facts: Facts, task: str) -> list[tuple[str, str | None, int]]:
@@ -785,23 +785,29 @@ def _batch_of(tasks: Sequence[Json]) -> Json:
 def _run_of(tasks: Sequence[Json], *, ended: bool) -> Json:
     """Return what a run must be said to be when its tasks are this."""
     left = [task for task in tasks if task["status"] in (State.PENDING, State.IN_PROGRESS)]
+    # What a task was split into counts through that task.
+    counted = [task for task in tasks if not task["parent"]]
+    open_ = [task for task in counted if task in left]
     state = _overall(tasks)
     cleaning = not left and not ended
     return {
         "status": State.IN_PROGRESS if cleaning else state,
-        "progress": (len(tasks) - len(left)) / len(tasks),
+        "progress": (len(counted) - len(open_)) / len(counted),
         "current_batch": (left or tasks[-1:])[0]["batch_number"],
         "total_batches": len({task["batch_number"] for task in tasks}),
-        "tasks_total": len(tasks),
+        "tasks_total": len(counted),
         **{
-            f"tasks_{name}": sum(task["status"] == name for task in tasks)
+            f"tasks_{name}": sum(task["status"] == name for task in counted)
             for name in ("completed", "failed", "skipped", "cancelled")
         },
     }
 
 
-def _overall(tasks: Sequence[Json]) -> State:
+def _overall(given: Sequence[Json]) -> State:
     """Return the state that the states of some tasks make together, as docs/SPEC.md has it."""
+    going = (State.PENDING, State.IN_PROGRESS)
+    ended = {task["task_number"] for task in given if task["status"] not in going}
+    tasks = [task for task in given if not {task["parent"], task["task_number"]} <= ended]
     states = {task["status"] for task in tasks}
     good = [
         task["status"] == State.COMPLETED or task["reason"] == Reason.DONE_IN_PLAN for task in tasks
