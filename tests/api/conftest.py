@@ -15,6 +15,7 @@ import uvicorn
 
 from commandcenter.api.app import create_api
 from commandcenter.core.errors import CommandCenterError, NotFound
+from commandcenter.core.explanation import Explanation, explain
 from commandcenter.core.forge import Decision
 from commandcenter.core.run import (
     BatchStatus,
@@ -122,6 +123,11 @@ class MemoryService:
     async def report(self, execution_id: str) -> RunReport:
         run = await self.run(execution_id)
         return report_of(run, self.log, refused={}, salvaged={}, now_ms=1_700_000_060_000)
+
+    async def explanation(self, execution_id: str, number: str) -> Explanation:
+        task = await self.task(execution_id, number)
+        events = [event for event in self.log if event.task == number]
+        return Explanation(task, explain(task, events))
 
     async def events(
         self, execution_id: str | None, *, after: int = 0, limit: int = 1000

@@ -42,6 +42,20 @@ def test_json_is_the_body_of_the_http_call(landed: tuple[Place, Landed]) -> None
     assert (status["tasks_completed"], status["tasks_total"], status["active_prs"]) == (1, 1, [])
 
 
+def test_an_outcome_is_explained_without_a_service(landed: tuple[Place, Landed]) -> None:
+    place, done = landed
+    told = place.run("explain", done.run, "1.1")
+    assert told.returncode == 0, told.stderr
+    lines = told.stdout.splitlines()
+    assert lines[0].startswith("Task 1.1, Say hello, is completed: its change has landed, as ")
+    assert "Its checks passed (1 check)." in lines
+    said = json.loads(place.run("explain", done.run, "1.1", "--json").stdout)
+    assert (said["task"]["task_number"], said["sentences"]) == ("1.1", lines)
+    unknown = place.run("explain", done.run, "7.7")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "Task 7.7 not found" in unknown.stderr
+
+
 def test_a_report_is_printed_without_a_service(landed: tuple[Place, Landed]) -> None:
     place, done = landed
     commit = place.git("ls-remote", "origin", "refs/heads/main")[:12]

@@ -23,6 +23,7 @@ from commandcenter.api.schema import (
     BatchAnswer,
     DecideRequest,
     EventAnswer,
+    ExplanationAnswer,
     FindingAnswer,
     HealthAnswer,
     LogAnswer,
@@ -137,6 +138,11 @@ def _runs(service: Service) -> APIRouter:
     async def task(execution_id: str, number: str) -> TaskAnswer:
         """Say how far a task has come."""
         return TaskAnswer.of(await service.task(execution_id, number))
+
+    @router.get("/{execution_id}/tasks/{number}/explanation")
+    async def explanation(execution_id: str, number: str) -> ExplanationAnswer:
+        """Say in sentences why the outcome of a task is what it is."""
+        return ExplanationAnswer.of(await service.explanation(execution_id, number))
 
     @router.post("/{execution_id}/cancel")
     async def cancel(execution_id: str) -> StatusAnswer:

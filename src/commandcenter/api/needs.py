@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from commandcenter.core.explanation import Explanation
 from commandcenter.core.forge import Decision
 from commandcenter.core.run import (
     BatchStatus,
@@ -50,6 +51,9 @@ class Service(Protocol):
 
     async def report(self, execution_id: str) -> RunReport:
         """Return what became of a run, or has so far."""
+
+    async def explanation(self, execution_id: str, number: str) -> Explanation:
+        """Return why a task stands where it does, in sentences."""
 
     async def task(self, execution_id: str, number: str) -> TaskStatus:
         """Return the task of exactly this number."""

@@ -16,7 +16,7 @@ from commandcenter.cli import failure
 from commandcenter.cli.invocation import Invocation
 
 _COMMANDS = (
-    *("init", "run", "serve", "status", "report", "logs", "events", "cancel", "retry"),
+    *("init", "run", "serve", "status", "report", "explain", "logs", "events", "cancel", "retry"),
     *("approve", "comment", "reject"),
     *("salvage", "gc", "hub", "doctor", "qualify", "plan"),
 )

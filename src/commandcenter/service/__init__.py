@@ -35,6 +35,8 @@ from commandcenter.core.errors import (
     Unready,
     worlds,
 )
+from commandcenter.core.explanation import KINDS as EXPLAINED
+from commandcenter.core.explanation import Explanation, explain
 from commandcenter.core.forge import Decision
 from commandcenter.core.ledger import Entry, Fact, Kind
 from commandcenter.core.parking import WAITS_FOR_MODEL
@@ -67,7 +69,7 @@ from commandcenter.core.run import (
     overall,
 )
 from commandcenter.core.run_report import KINDS as REPORTED
-from commandcenter.core.run_report import RunReport, report_of
+from commandcenter.core.run_report import RunReport, report_of, task_commands
 from commandcenter.core.spending import KINDS, Spending, by_profile
 from commandcenter.core.upkeep import Files, Item, Restored, Salvaged
 from commandcenter.core.webhook import Headers, Heard
@@ -432,6 +434,29 @@ class Service:
     def _refused(self, run: RunStatus) -> dict[str, Counter[str]]:
         logs = self._equipment.logs
         return {task.id: logs.refusals(run.execution_id, task.id) for task in run.tasks}
+
+    async def explanation(self, execution_id: str, number: str) -> Explanation:
+        """Return why a task stands where it does, in sentences.
+
+        Raises:
+            NotFound: there is no such run or task.
+        """
+        run = await self.run(execution_id)
+        task = await self.task(execution_id, number)
+        events = await self._database.transact(views.events_of, execution_id, EXPLAINED, number)
+        salvaged = [
+            each.id
+            for each in await self._salvage.list()
+            if (each.run, each.task) == (execution_id, number)
+        ]
+        whole = next((each for each in run.tasks if each.id == task.parent), None)
+        sentences = explain(
+            task,
+            [self._with_full_url(event) for event in events],
+            parts=[each for each in run.tasks if each.parent == number],
+            commands=task_commands(task, salvaged, whole),
+        )
+        return Explanation(task, sentences)
 
     async def task(self, execution_id: str, number: str) -> TaskStatus:
         """Return one task of a run.

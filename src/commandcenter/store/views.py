@@ -385,10 +385,14 @@ def newest_event_ms(session: Session) -> int:
     return session.execute(query).scalar() or 0
 
 
-def events_of(session: Session, run: str, kinds: Sequence[EventKind]) -> tuple[Event, ...]:
-    """Return all events of a run that are of these kinds, in order."""
+def events_of(
+    session: Session, run: str, kinds: Sequence[EventKind], task: str | None = None
+) -> tuple[Event, ...]:
+    """Return all events of a run, or of one task of it, that are of these kinds, in order."""
     table = schema.events
     query = sa.select(table).where(table.c.run == run, table.c.kind.in_(kinds))
+    if task is not None:
+        query = query.where(table.c.task == task)
     rows = session.execute(query.order_by(table.c.seq)).mappings()
     return tuple(_event(row) for row in rows)
 
