@@ -675,7 +675,7 @@ def _magentic(text: str, arguments: Sequence[_Argument]) -> Magentic:
     return Magentic(
         team,
         given.name("manager"),
-        given.count("rounds", 12, 1, ROUNDS_MAX),
+        given.count("rounds", 12, 2, ROUNDS_MAX),
         given.count("stalls", 3, 0, ROUNDS_MAX),
         given.count("resets", 2, 0, ROUNDS_MAX),
     )
