@@ -43,7 +43,7 @@ from commandcenter.core.run import WAITS_FOR_TASKS, EventKind, Phase, Reason, Ta
 from commandcenter.flow.border import Border
 from commandcenter.flow.engine import Engine
 from commandcenter.flow.transitions import Transitions, TryKey
-from commandcenter.patterns import flow_of, replay
+from commandcenter.patterns import flow_of, replay, survives
 from commandcenter.stages import Stages
 from commandcenter.stages.job import Job
 from commandcenter.stages.work import captured
@@ -169,7 +169,7 @@ class Patterns:
         if not isinstance(step, Round) or step.until is Until.ALL:
             return False
         replies = [answer_from_json(each.reply) for each in rounds[-1] if each.reply]
-        return any(isinstance(each, Reply) and each.green for each in replies)
+        return any(isinstance(each, Reply) and survives(each) for each in replies)
 
     def _advance(self, session: Session, key: TryKey) -> None:
         """Do what the pattern says now, all its rounds so far being answered."""
