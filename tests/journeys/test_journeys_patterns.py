@@ -296,6 +296,17 @@ async def test_an_agent_passes_its_work_on_and_the_other_one_finishes_it(
 
 
 @pytest.mark.slow
+async def test_an_answer_that_passes_nothing_on_and_cannot_be_used_decides_nothing(
+    desk: Desk, sample: Sample
+) -> None:
+    ended = await desk.run(sample, handed('write made.txt\n| made\nresult\n| {"status": "great"}'))
+
+    assert ended.faults == ""
+    assert ended.ends() == {"1.1": MERGED}
+    assert await runs(desk, ended) == 2  # the worker once, and the reviewer
+
+
+@pytest.mark.slow
 async def test_agents_that_pass_it_to_and_fro_are_stopped(desk: Desk, sample: Sample) -> None:
     script = handing("second", only="only-with scripted ") + handing(
         "scripted", only="only-with second "

@@ -294,7 +294,7 @@ def _read(asked: Ask, report: Report) -> tuple[Reply, str]:
     found = parse(report.result, asked.answers, asked.options)
     if isinstance(found, Invalid):
         # What only claims something decides nothing: it is not worth another run.
-        return reply, found.problem if needed or HANDOFF in asked.answers else ""
+        return reply, found.problem if needed or found.schema == HANDOFF else ""
     return replace(reply, result=found.value), ""
 
 
