@@ -243,7 +243,7 @@ def test_a_request_for_changes_goes_back_issue_by_issue_and_costs_no_try() -> No
 def test_the_same_tree_reviewed_twice_is_a_stall() -> None:
     same = replace(WORKING, tree=TREE, last_tree=TREE, review_rounds=1)
     decision = given_up(after_review(review(Decision.REVISE), "", same, BOUNDS))
-    assert decision.reason is Reason.REVIEW
+    assert decision.reason is Reason.STALLED
     assert "stalled" in decision.explanation
 
 

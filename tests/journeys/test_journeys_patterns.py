@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -264,8 +265,8 @@ async def test_a_sub_task_that_fails_is_planned_once_more_and_what_landed_stays(
 
 def handing(to: str, *, only: str = "") -> str:
     """Return operations that pass the work on."""
-    said = '{"schema": "cc.handoff/1", "to": "%s", "reason": "r", "summary": "s", "files": []}' % to
-    return f"{only}result\n| {said}\n"
+    said = {"schema": "cc.handoff/1", "to": to, "reason": "r", "summary": "s", "files": []}
+    return f"{only}result\n| {json.dumps(said)}\n"
 
 
 def handed(script: str) -> str:
@@ -380,12 +381,16 @@ async def test_a_manager_that_is_satisfied_while_the_checks_fail_lands_nothing(
 
 def ledger(profile: str, *, satisfied: bool = False) -> str:
     """Return a ledger that claims progress, in one line."""
-    return (
-        '{"schema": "cc.ledger/1", "facts": {"given": [], "lookup": [], "derive": [], "guess": []},'
-        ' "plan": ["p"], "satisfied": {"answer": %s, "reason": "r"},'
-        ' "in_loop": {"answer": false, "reason": "r"}, "progress": {"answer": true, "reason": "r"},'
-        ' "next": {"profile": "%s", "instruction": "i", "reason": "r"}}'
-    ) % (str(satisfied).lower(), profile)
+    said = {
+        "schema": "cc.ledger/1",
+        "facts": {"given": [], "lookup": [], "derive": [], "guess": []},
+        "plan": ["p"],
+        "satisfied": {"answer": satisfied, "reason": "r"},
+        "in_loop": {"answer": False, "reason": "r"},
+        "progress": {"answer": True, "reason": "r"},
+        "next": {"profile": profile, "instruction": "i", "reason": "r"},
+    }
+    return json.dumps(said)
 
 
 def _ledgers() -> str:

@@ -29,7 +29,7 @@ PARENT = Task(
     "Do it",
     "1",
     files=(FileUse("src"), FileUse("docs/*.md")),
-    labels={"auto_merge": "no", "pattern": "plan(8)", "handoff": "other"},
+    labels={"auto_merge": "no", "pattern": "plan(8)"},
 )
 NEXT = Task("1.2", "Next", "1", files=(FileUse("a.py"),))
 PLAN = Plan("A plan", batches=(Batch("1", "First", 1),), tasks=(PARENT, NEXT))

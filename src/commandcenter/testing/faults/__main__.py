@@ -1,6 +1,6 @@
-"""`python -m commandcenter.testing.faults JOURNAL ONLY FOLDER... -- ARGUMENTS`: a service that dies.
+"""`python -m commandcenter.testing.faults JOURNAL ONLY FOLDER... -- ARGS`: a service that dies.
 
-Runs `commandcenter ARGUMENTS` again and again. Each life is killed at the first point that no
+Runs `commandcenter ARGS` again and again. Each life is killed at the first point that no
 life before it was killed at, until one meets no such point; that one goes on until it is stopped.
 Points in whose name nothing matches the pattern ONLY are passed over. JOURNAL gets a line for each
 life: the point that it ended at.
