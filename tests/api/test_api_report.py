@@ -107,6 +107,7 @@ def lived(task: str, words: str) -> Iterator[Event]:
     }
     decided = {"decision": "revise", "words": words, "by": words, "head": "h" * 40}
     yield happened(task, EventKind.TASK_STARTED, 1)
+    yield from played(task, words)
     yield happened(task, EventKind.TASK_PHASE, 4, phase="waiting", waiting_for=words)
     yield happened(task, EventKind.TASK_CAPTURED, 5, data=captured)
     yield happened(task, EventKind.TASK_CHECKED, 6, data=checked)
@@ -118,6 +119,81 @@ def lived(task: str, words: str) -> Iterator[Event]:
     yield happened(task, EventKind.TASK_TRY_FAILED, 9, why=words, next=2, feedback=words)
     yield happened(task, EventKind.TASK_STARTED, 10, 2)
     yield happened(task, EventKind.TASK_FAILED, 20, 2, reason="checks", explanation=words)
+
+
+LEDGER = "cc.ledger/1"
+
+
+def played(task: str, words: str) -> Iterator[Event]:
+    """Give all that a pattern can come to, with these words wherever others write."""
+    used = {"profile": words, "input_tokens": 10, "output_tokens": 2, "cost_usd": 0.5}
+    answer = {"answer": False, "reason": words}
+    kept = {
+        "schema": LEDGER,
+        "facts": {"given": [words], "lookup": [words], "derive": [words], "guess": [words]},
+        "plan": [words],
+        "satisfied": answer,
+        "in_loop": answer,
+        "progress": answer,
+        "next": {"profile": words, "instruction": words},
+        "what_went_wrong": words,
+    }
+    left: dict[str, Any] = {
+        "outcome": "failed",
+        "reason": "timeout",
+        "words": words,
+        "problem": words,
+        "refused": words,
+        "head": "h" * 40,
+        "files": 1,
+        "insertions": 2,
+        "deletions": 3,
+        "checks": "failed",
+        "failing": [words],
+        "flags": [words],
+        "left": [words],
+        **used,
+    }
+    asks = [{"role": "work", "profile": words, "lane": lane, "text": words} for lane in (1, 2, 3)]
+    parts = [{"id": words, "title": words}]
+    receipt = {"check": words, "command": words, "tree": "t" * 40, "found": "failed"}
+    verdict = {
+        "tree": "t" * 40,
+        "judgement": "failed",
+        "receipts": [{**receipt, "exit_code": 1, "duration_s": 1.0, "log_sha256": "", "words": ""}],
+    }
+    facts = {
+        "candidates": [{"lane": 1, "out": words}],
+        "labels": {"A": 2},
+        "judge": {"ignored": words},
+        "winner": 2,
+        "route": {"profile": words, "by": "agent", "reason": words},
+        "ledger": kept,
+        "rounds": 2,
+        "resets": 1,
+        "stalls": 3,
+        "acted": [words],
+        "best": {"commit": "h" * 40, "failing": [words]},
+    }
+    yield happened(task, EventKind.TASK_ROUND, 1, pattern=words, round=1, until="green", asks=asks)
+    yield happened(task, EventKind.TASK_ANSWERED, 2, round=1, position=1, counts=True, data=left)
+    stopped = {"outcome": words, "left": [], **used}
+    yield happened(
+        task, EventKind.TASK_ANSWERED, 2, round=1, position=2, counts=False, data=stopped
+    )
+    manager = [{"role": "manage", "profile": words, "lane": 0, "text": words}]
+    yield happened(task, EventKind.TASK_ROUND, 2, pattern=words, round=2, asks=manager)
+    said = {"outcome": "done", "result": kept, **used}
+    yield happened(task, EventKind.TASK_ANSWERED, 3, round=2, position=1, counts=True, data=said)
+    yield happened(task, EventKind.TASK_ROUND, 3, pattern=words, round=3, tasks=parts, reason=words)
+    ended = {"id": words, "title": words, "satisfied": False, "words": words}
+    yield happened(
+        task, EventKind.TASK_JOINED, 3, round=3, children=[ended], verdict=verdict, commit="h" * 40
+    )
+    yield happened(
+        *(task, EventKind.TASK_CONCLUDED, 4),
+        data={"result": "exhausted", "words": words, "lane": 1, "feedback": words, "facts": facts},
+    )
 
 
 def told(tasks: int, words: str) -> RunReport:
@@ -291,6 +367,70 @@ def test_checks_of_others_and_what_the_forge_lands_are_told() -> None:
     assert f"Checks of others on `{'h' * 12}`, try 1, " in content
     assert "| failed | `ci/build` | `ci/build` |" in content
     assert f"The forge was to land `{'h' * 12}` from " in content
+
+
+def test_every_round_of_a_pattern_is_a_row_with_what_came_of_it() -> None:
+    content = markdown(told(1, "vote(3)"))
+    rows = [" ".join(line.split()) for line in content.splitlines() if line.startswith("| ")]
+    assert "Pattern `vote(3)` of try 1: **exhausted**: `vote(3)`" in content
+    assert [row for row in rows if row.startswith("| 1 | `vote(3), work` |")] == [
+        '| 1 | `vote(3), work` | 1 | `failed (timeout), saying "vote(3)"; left what could not be '
+        "taken: vote(3); gave an answer that could not be used: vote(3); is flagged: vote(3); was "
+        "only to read; what it changed was thrown away: vote(3)` | 1 file, +2 -3 | failed "
+        "`vote(3)` | 10 / 2 | $0.50 |",
+        "| 1 | `vote(3), work` | 2 | `was interrupted 1 time (vote(3)), which does not count; was "
+        "stopped, since it was not needed any more` | | | 10 / 2 | $0.50 |",
+        "| 1 | `vote(3), work` | 3 | `was stopped, since it was not needed any more` | | | | |",
+    ]
+    assert any(row.startswith("| 3 | `split into 1 task` | | `vote(3); vote(3)") for row in rows)
+    assert "- `The candidate of lane 1 was out: vote(3)`" in content
+    assert "- Pattern: `vote(3), exhausted`" in content
+
+
+def test_the_last_ledger_is_a_table_of_its_own() -> None:
+    report = told(1, "look")
+    rows = [" ".join(line.split()) for line in markdown(report).splitlines()]
+    assert "| Next | `look: look` |" in rows
+    assert "| Satisfied | `no: look` |" in rows
+    assert '<tr><th>Next</th><td class="wide"><p>look: look</p></td></tr>' in page(report)
+
+
+def test_a_pattern_is_told_on_the_wire_round_by_round() -> None:
+    (pattern,) = _wire(told(1, "words"))["tasks"][0]["patterns"]
+    assert (pattern["attempt"], pattern["pattern"]) == (1, "words")
+    asked, managed, split = pattern["rounds"]
+    assert [ask["answer"] is None for ask in asked["asks"]] == [False, True, True]
+    assert asked["asks"][0]["answer"]["failing"] == ["words"]
+    assert asked["asks"][1]["uncounted"][0]["cost_usd"] == 0.5
+    assert managed["asks"][0]["answer"]["result"]["schema"] == LEDGER
+    assert (split["tasks"][0]["landed"], split["joined"]["checks"]) == (False, "failed")
+    assert (pattern["conclusion"]["result"], pattern["conclusion"]["facts"]["stalls"]) == (
+        "exhausted",
+        3,
+    )
+
+
+def test_what_a_task_was_split_into_is_told_below_it() -> None:
+    report = told(2, "words")
+    whole, part = report.tasks
+    part = replace(part, status=replace(part.status, parent="1.1"), whole=whole.status)
+    report = replace(report, tasks=(whole, part))
+    assert "\n### `1.1 words`\n" in markdown(report)
+    assert "\n#### `1.2 words`\n\n- failed, checks: `words`\n- A part of `1.1`\n" in markdown(
+        report
+    )
+    assert page(report).count('<details class="part">') == 1
+
+
+def test_a_pattern_that_goes_on_is_told_as_far_as_it_came() -> None:
+    report = told(1, "words")
+    (one,) = report.tasks[0].played
+    going = replace(one, rounds=one.rounds[:1], concluded=None)
+    report = replace(report, tasks=(replace(report.tasks[0], played=(going,)),))
+    assert "Pattern `words` of try 1: goes on" in markdown(report)
+    assert "has not answered yet" in markdown(report)
+    assert "has not answered yet" in page(report)
+    assert _wire(report)["tasks"][0]["patterns"][0]["conclusion"] is None
 
 
 def test_every_task_has_a_lane_with_its_phases() -> None:

@@ -332,7 +332,7 @@ def test_a_router_that_gave_no_answer_leaves_the_fallback_told() -> None:
             route={"profile": "docs", "by": "fallback", "reason": "no answer"},
         ),
     )
-    assert "The answer of router could not be used: `profile` is missing." in sentences
+    assert "router gave an answer that could not be used: `profile` is missing." in sentences
     assert "It went to docs, chosen as the fallback: no answer." in sentences
 
 
@@ -363,7 +363,7 @@ def test_a_ledger_tells_its_course_its_stalls_and_the_bound_that_was_reached() -
         'large"; named docs as next, saying "write it down"',
         "Round 2 asked docs to work in lane 1.",
         'docs in lane 1 failed (timeout), saying "too slow"',
-        "What docs in lane 1 left could not be taken: a file is huge.",
+        "docs in lane 1 left what could not be taken: a file is huge.",
         "Round 3 asked boss to manage.",
         'boss is satisfied, saying "all is there"',
         "The pattern ended, exhausted, since a bound was reached: Not done after 2 rounds.",
@@ -430,7 +430,16 @@ def test_a_split_that_there_was_no_room_for_says_so() -> None:
 
 def test_a_part_says_of_what_task_it_is_one() -> None:
     part = replace(NEW, id="1.1-1", parent=TASK)
-    assert explain(part, ())[1] == ("It is a part of task 1.1, which was split into it and others.")
+    assert explain(part, ())[1] == "It is a part of task 1.1, which was split."
+
+
+def test_a_part_that_failed_and_was_replaced_counts_for_nothing() -> None:
+    whole = replace(NEW, state=State.COMPLETED, reason=Reason.JOINED)
+    part = replace(NEW, id="1.1-1", parent=TASK, state=State.FAILED, reason=Reason.CHECKS)
+    assert explain(part, (), whole=whole)[2] == (
+        "That it did not land counts for nothing: task 1.1 is completed all the same."
+    )
+    assert len(explain(part, (), whole=replace(whole, state=State.FAILED))) == 2
 
 
 def test_a_pattern_that_ended_before_anybody_was_asked_is_told() -> None:

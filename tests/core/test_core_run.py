@@ -221,7 +221,12 @@ def test_a_pattern_is_told_with_its_rounds_and_its_outcome() -> None:
     assert (asked.input_tokens, asked.cost_usd) == (10, 0.5)
     ended = fold(asked, event(EventKind.TASK_CONCLUDED))
     assert (ended.rounds, ended.outcome) == (2, "accepted")
-    assert fold(ended, event(EventKind.TASK_STARTED, attempt=2)).outcome == ""
+    # The next try goes on with what was accepted; only a round begins another play.
+    following = fold(ended, event(EventKind.TASK_STARTED, attempt=2))
+    assert following.outcome == "accepted"
+    assert fold(following, event(EventKind.TASK_ROUND, attempt=2)).outcome == ""
+    reopened = fold(ended, event(EventKind.TASK_REOPENED))
+    assert (reopened.pattern, reopened.rounds, reopened.outcome) == ("vote(3)", 0, "")
 
 
 def test_only_what_is_done_lets_others_begin() -> None:

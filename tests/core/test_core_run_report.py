@@ -20,7 +20,7 @@ from commandcenter.core.run import (
     fold,
     overall,
 )
-from commandcenter.core.run_report import Refused, RunReport, Span, report_of
+from commandcenter.core.run_report import Refused, RunReport, Span, report_of, task_commands
 
 RUN, TASK = "exec_1", "1.1"
 NEW = TaskStatus(RUN, TASK, "A task", "1", 0)
@@ -227,6 +227,50 @@ def test_a_task_that_failed_names_every_way_to_go_on() -> None:
         "commandcenter retry exec_1 1.1",
     )
     assert report.commands == ("commandcenter retry exec_1",)
+
+
+def test_a_part_is_retried_with_the_task_that_was_split_into_it() -> None:
+    whole = replace(NEW, state=State.FAILED, reason=Reason.REJECTED)
+    part = replace(NEW, id="1.1-1", parent=TASK, state=State.FAILED, reason=Reason.CHECKS)
+    assert task_commands(part, (), whole) == ("commandcenter retry exec_1 1.1",)
+    going = replace(whole, state=State.IN_PROGRESS)
+    assert task_commands(replace(part, attempt=2), (), going) == (
+        "commandcenter logs exec_1 1.1-1",
+    )
+
+
+def test_a_part_that_was_replaced_is_not_lost_and_leaves_nothing_to_do() -> None:
+    whole = replace(NEW, state=State.COMPLETED, reason=Reason.JOINED)
+    part = replace(NEW, id="1.1-1", parent=TASK, state=State.FAILED, reason=Reason.CHECKS)
+    run = replace(told(status=whole, ended_s=5).run, tasks=(whole, part))
+    report = report_of(run, (), refused={}, salvaged={}, now_ms=9000)
+    assert (run.count(State.FAILED), report.lost, report.commands) == (0, (), ())
+    assert report.tasks[1].commands == ()
+
+
+def test_a_pattern_is_told_for_each_try_that_played_it() -> None:
+    asks = [{"role": "work", "profile": "claude", "lane": 1, "text": "Do it"}]
+    answer = {"round": 1, "position": 1, "outcome": "done", "checks": "failed", **USED}
+    events = [
+        event(EventKind.TASK_STARTED, 1),
+        event(EventKind.TASK_ROUND, 2, pattern="vote(1)", round=1, until="all", asks=asks),
+        event(EventKind.TASK_ANSWERED, 3, **answer, counts=False),
+        event(EventKind.TASK_ANSWERED, 4, **answer, failing=["tests"]),
+        event(EventKind.TASK_CONCLUDED, 5, result="accepted", words="It passes.", lane=1),
+        event(EventKind.TASK_STARTED, 6, 2),
+        event(EventKind.TASK_STARTED, 7, 3),
+        event(EventKind.TASK_ROUND, 8, 3, pattern="vote(1)", round=1, until="all", asks=asks),
+    ]
+    first, third = told(events).tasks[0].played
+    (asked,) = first.rounds[0].asks
+    assert (first.attempt, first.pattern, third.attempt) == (1, "vote(1)", 3)
+    assert asked.answered is not None
+    assert (asked.answered.at_ms, asked.answered.failing, len(asked.uncounted)) == (
+        *(4000, ("tests",)),
+        1,
+    )
+    assert first.concluded is not None
+    assert (first.concluded.result, first.goes_on(1), third.goes_on(1)) == ("accepted", False, True)
 
 
 def test_a_change_that_waits_for_approval_names_the_words_for_it() -> None:

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, Field
 
+from commandcenter.api.report_rounds import PatternAnswer
 from commandcenter.api.schema import SpendingAnswer, StatusAnswer, TaskAnswer, iso
 from commandcenter.core.check import Found, Receipt
 from commandcenter.core.forge import ExternalCheck, Issue
@@ -270,6 +271,7 @@ class TaskReportAnswer(BaseModel):
     phases_s: dict[str, float] = Field(description="Seconds, by phase.")
     spans: list[SpanAnswer]
     tries: list[TryAnswer]
+    patterns: list[PatternAnswer] = Field(description="Of each try that played one.")
     checks: list[CheckedAnswer]
     external_checks: list[ExternalAnswer]
     handed_over: list[HandedOverAnswer]
@@ -287,6 +289,7 @@ class TaskReportAnswer(BaseModel):
             phases_s=_by_name(task.seconds),
             spans=[SpanAnswer.of(each) for each in task.spans],
             tries=[TryAnswer.of(each) for each in task.tries],
+            patterns=[PatternAnswer.of(each) for each in task.played],
             checks=[CheckedAnswer.of(each) for each in task.checks],
             external_checks=[ExternalAnswer.of(each) for each in task.external],
             handed_over=[HandedOverAnswer.of(each) for each in task.handed_over],

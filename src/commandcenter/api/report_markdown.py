@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from commandcenter.api.report_words import at, judged, outcome, spent, stands, used_words
+from commandcenter.api.report_patterns import ledger, rows
+from commandcenter.api.report_words import (
+    at,
+    judged,
+    outcome,
+    plays,
+    spent,
+    stands,
+    used_words,
+)
 from commandcenter.core.check import Found, Receipt
+from commandcenter.core.explanation import what_decided
 from commandcenter.core.forge import Issue
 from commandcenter.core.markdown import block, cell, code
+from commandcenter.core.rounds import Played
 from commandcenter.core.run import Phase, Reason
 from commandcenter.core.run_report import (
     Checked,
@@ -146,10 +157,13 @@ def _notes(report: RunReport) -> Iterator[str]:
 
 def _task(task: TaskReport) -> Iterator[str]:
     status = task.status
-    yield f"### {_code(f'{status.id} {status.title}')}"
+    level = "####" if status.parent else "###"
+    yield f"{level} {_code(f'{status.id} {status.title}')}"
     yield "\n".join(_task_facts(task))
     if task.tries:
         yield "\n".join(map(_try, task.tries))
+    for played in task.played:
+        yield from _played(played)
     for checked in task.checks:
         yield from _checks(checked)
     for external in task.external:
@@ -162,6 +176,10 @@ def _task_facts(task: TaskReport) -> Iterator[str]:
     status = task.status
     why = status.explanation or status.waiting_for
     yield f"- {stands(status)}{f': {_code(why)}' if why else ''}"
+    if status.parent:
+        yield f"- A part of {_code(status.parent)}"
+    if status.pattern:
+        yield f"- Pattern: {_code(plays(status))}"
     if task.pull_requests:
         yield f"- Pull request: {_pull_requests(task)}"
     if status.merge_commit:
@@ -193,6 +211,42 @@ def _try(one: Try) -> str:
     why = f": {_code(one.why)}" if one.why else ""
     left_out = "".join(f"\n  - left out: {_code(note)}" for note in (made.notes if made else ()))
     return f"- Try {one.number}{took}{change}{why}{left_out}"
+
+
+def _played(played: Played) -> Iterator[str]:
+    of = f" {_code(played.pattern)}" if played.pattern else ""
+    end = played.concluded
+    how = f"**{end.result}**: {_code(end.words)}" if end else "goes on"
+    yield f"Pattern{of} of try {played.attempt}: {how}"
+    if told := [*rows(played)]:
+        table = [
+            (
+                str(row.number),
+                cell(one_line(row.who)),
+                row.lane,
+                cell(one_line("; ".join(row.came))) if row.came else "",
+                row.change,
+                f"{row.checks.replace('_', ' ')} {' '.join(map(_cell, row.failing))}".strip(),
+                row.tokens,
+                row.cost,
+            )
+            for row in told
+        ]
+        head = ("Round", "Who", "Lane", "What came of it", "Change", "Checks", "In / out", "Cost")
+        yield _table(head, table)
+    if end and (decided := [*what_decided(end.facts)]):
+        yield "\n".join(f"- {_code(each)}" for each in decided)
+    if kept := ledger(played):
+        yield "The last ledger:"
+        yield _table(("Of", "What it says"), [(name, _cells(lines)) for name, lines in kept])
+
+
+def _cells(lines: Sequence[str]) -> str:
+    return "; ".join(map(_cell, lines))
+
+
+def _cell(text: str) -> str:
+    return cell(one_line(text))
 
 
 def _checks(checked: Checked) -> Iterator[str]:

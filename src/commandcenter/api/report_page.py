@@ -9,7 +9,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from commandcenter.api import report_words
+from commandcenter.api.report_patterns import ledger, rows
 from commandcenter.api.report_timeline import timeline
+from commandcenter.core.explanation import what_decided
 from commandcenter.core.run_report import RunReport
 from commandcenter.core.words import clean, count, duration, one_line, price
 
@@ -37,11 +39,15 @@ def _template() -> Template:
     environment.filters |= {
         "at": report_words.at,
         "count": count,
+        "decided": what_decided,
         "duration": duration,
         "judged": report_words.judged,
+        "ledger": ledger,
         "line": one_line,
         "outcome": report_words.outcome,
+        "plays": report_words.plays,
         "price": price,
+        "rows": rows,
         "spent": report_words.spent,
         "stands": report_words.stands,
         "used": report_words.used_words,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from commandcenter.core.run import Phase, State, TaskStatus
 from commandcenter.core.run_report import RunReport
-from commandcenter.core.words import count, duration, price
+from commandcenter.core.words import count, duration, playing, price
 
 
 def at(at_ms: int) -> str:
@@ -38,6 +38,11 @@ def stands(task: TaskStatus) -> str:
     if task.state is State.IN_PROGRESS and task.phase is not None:
         return f"{state}, {task.phase}"
     return f"{state}, {task.reason.replace('-', ' ')}" if task.reason else state
+
+
+def plays(task: TaskStatus) -> str:
+    """Return how far its pattern has come, or how it ended; empty without one."""
+    return playing(task.pattern, task.rounds, task.outcome)
 
 
 def judged(task: TaskStatus) -> str:

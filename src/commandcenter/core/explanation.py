@@ -12,14 +12,13 @@ from commandcenter.core.check import Found
 from commandcenter.core.rounds import (
     Answered,
     Asked,
-    Concluded,
     Joined,
     Part,
     Played,
     Round,
     played,
 )
-from commandcenter.core.run import Event, EventKind, Reason, State, TaskStatus
+from commandcenter.core.run import Event, EventKind, Reason, State, TaskStatus, satisfied
 from commandcenter.core.words import count, one_line
 
 KINDS = tuple(
@@ -53,15 +52,16 @@ def explain(
     events: Sequence[Event],
     *,
     parts: Sequence[TaskStatus] = (),
+    whole: TaskStatus | None = None,
     commands: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Return why a task stands where it does: where that is, what led there, what to do next.
 
-    `events` are its own, oldest first; `parts` the tasks that it was split into, as they stand
-    now; `commands` what a person can do about it.
+    `events` are its own, oldest first; `parts` the tasks that it was split into, and `whole` the
+    one that was split into it, as they stand now; `commands` what a person can do about it.
     """
     story = _Story(events, parts)
-    told = [*_opening(task), *story.told(), *_next(commands)]
+    told = [*_opening(task, whole), *story.told(), *_next(commands)]
     return tuple(map(_sentence, told))
 
 
@@ -73,10 +73,12 @@ def _sentence(words: str) -> str:
 # Where it stands
 
 
-def _opening(task: TaskStatus) -> Iterator[str]:
+def _opening(task: TaskStatus, whole: TaskStatus | None) -> Iterator[str]:
     yield f"Task {task.id}, {_clipped(task.title)}, {_stands(task)}"
     if task.parent:
-        yield f"It is a part of task {task.parent}, which was split into it and others"
+        yield f"It is a part of task {task.parent}, which was split"
+    if whole is not None and satisfied(whole) and task.state.ended and not satisfied(task):
+        yield f"That it did not land counts for nothing: task {whole.id} is completed all the same"
     if task.pattern and task.outcome:
         yield f"The pattern {task.pattern} had the outcome {task.outcome}"
     elif task.pattern and not task.state.ended:
@@ -233,41 +235,47 @@ _VERBS: Mapping[str, str] = {
 
 def _answer(asked: Asked, *, open_: bool) -> Iterator[str]:
     who = _name(asked.profile) + (f" in lane {asked.lane}" if asked.lane else "")
+    told = [*how_it_went(asked, open_=open_)]
+    if asked.answered is not None:
+        told += [*_left(asked.answered), *what_it_said(asked.answered)]
+    yield from (f"{who} {each}" for each in told)
+
+
+def how_it_went(asked: Asked, *, open_: bool) -> Iterator[str]:
+    """Give what is remarkable of how an agent's run went, in words that follow its name.
+
+    `open_`: its round is not over.
+    """
+    answered = asked.answered
     interrupted = [each for each in asked.uncounted if each.outcome != "not needed"]
     if interrupted:
         times, why = count(len(interrupted), "time"), _listed([e.outcome for e in interrupted])
-        yield f"{who} was interrupted {times} ({why}), which does not count"
-    if asked.answered is not None:
-        yield from _answered(who, asked, asked.answered)
-    elif open_:
-        yield f"{who} has not answered yet"
-    else:
-        yield f"{who} was stopped, since it was not needed any more"
+        yield f"was interrupted {times} ({why}), which does not count"
+    if answered is None and open_:
+        yield "has not answered yet"
+    elif answered is None or answered.outcome == "stopped":
+        yield "was stopped, since it was not needed any more"
+    elif answered.outcome != "done":
+        yield f"failed ({answered.reason or answered.outcome}){_saying(answered.words)}"
 
 
-def _answered(who: str, asked: Asked, answered: Answered) -> Iterator[str]:
-    if answered.outcome == "stopped":
-        yield f"{who} was stopped, since it was not needed any more"
-        return
-    if answered.outcome != "done":
-        yield f"{who} failed ({answered.reason or answered.outcome}){_saying(answered.words)}"
-    if asked.lane:
-        yield from _left(who, answered)
+def what_it_said(answered: Answered) -> Iterator[str]:
+    """Give what an agent's answer says, and what is to be held against it."""
     if answered.problem:
-        yield f"The answer of {who} could not be used: {_clipped(answered.problem)}"
+        yield f"gave an answer that could not be used: {_clipped(answered.problem)}"
     elif told := _said(answered.result):
-        yield f"{who} {told}"
-    yield from (f"{who} is flagged: {_clipped(flag)}" for flag in answered.flags)
+        yield told
+    yield from (f"is flagged: {_clipped(flag)}" for flag in answered.flags)
     if answered.left:
-        yield f"{who} was only to read; what it changed was thrown away: {_listed(answered.left)}"
+        yield f"was only to read; what it changed was thrown away: {_listed(answered.left)}"
 
 
-def _left(who: str, answered: Answered) -> Iterator[str]:
+def _left(answered: Answered) -> Iterator[str]:
     if answered.refused:
-        yield f"What {who} left could not be taken: {_clipped(answered.refused)}"
+        yield f"left what could not be taken: {_clipped(answered.refused)}"
     elif answered.commit:
         size = _size(answered.files, vars(answered))
-        yield f"{who} left {size}{_checks_of(answered.checks, answered.failing)}"
+        yield f"left {size}{_checks_of(answered.checks, answered.failing)}"
 
 
 def _checks_of(judgement: str, failing: Sequence[str]) -> str:
@@ -351,11 +359,11 @@ def _concluded(one: Played) -> Iterator[str]:
     assert end is not None
     bound = ", since a bound was reached" if end.result == "exhausted" else ""
     yield f"The pattern ended, {end.result}{bound}{_because(end.words)}"
-    yield from _facts(end)
+    yield from what_decided(end.facts)
 
 
-def _facts(end: Concluded) -> Iterator[str]:
-    facts = end.facts
+def what_decided(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Give what a pattern's facts say of how it came to its end."""
     for each in facts.get("candidates", ()):
         if each.get("out"):
             yield f"The candidate of lane {each['lane']} was out: {_clipped(each['out'])}"

@@ -193,7 +193,8 @@ class TaskStatus:
     rounds: int = 0
     """Rounds of its pattern that have begun, in the last try that played it."""
     outcome: str = ""
-    """How its pattern ended: accepted, rejected, exhausted, stalled, blocked."""
+    """How its pattern ended: accepted, rejected, exhausted, stalled, blocked. Tries that go on with
+    what it accepted leave it as it is."""
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float = 0.0
@@ -217,7 +218,6 @@ def fold(status: TaskStatus, event: Event) -> TaskStatus:
                 checks_passed=0,
                 checks_total=0,
                 review="",
-                outcome="",
             )
         case EventKind.TASK_ROUND:
             return replace(status, pattern=data["pattern"], rounds=data["round"], outcome="")
@@ -284,6 +284,8 @@ def fold(status: TaskStatus, event: Event) -> TaskStatus:
                 waiting_for="",
                 reason=None,
                 explanation="",
+                rounds=0,
+                outcome="",
                 ended_ms=0,
             )
         case _:

@@ -39,6 +39,12 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def playing(pattern: str, rounds: int, outcome: str) -> str:
+    """Return how far a pattern has come: `vote(3), round 2`, `vote(3), accepted`."""
+    where = outcome or (f"round {rounds}" if rounds else "")
+    return ", ".join(filter(None, (pattern, where)))
+
+
 def price(cost_usd: float, unpriced: int) -> str:
     """Return what something cost, as far as that is known; what has no price is not free."""
     if not unpriced:

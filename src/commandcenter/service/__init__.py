@@ -454,6 +454,7 @@ class Service:
             task,
             [self._with_full_url(event) for event in events],
             parts=[each for each in run.tasks if each.parent == number],
+            whole=whole,
             commands=task_commands(task, salvaged, whole),
         )
         return Explanation(task, sentences)
