@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,64 @@ def test_the_picture_shows_where_each_task_stands(shown: Callable[..., Shown]) -
     assert lines[6] == "      Edit tests/test_greeting.py"
 
 
+VOTING = replace(
+    WORKING, attempt=1, pattern="vote(3)", rounds=2, id="1.3", title="Choose the words"
+)
+SPLIT = TaskStatus(
+    RUN,
+    "2.1",
+    "Command line",
+    "2",
+    2,
+    State.COMPLETED,
+    reason=Reason.JOINED,
+    explanation="2 tasks landed in its place.",
+    pattern="plan",
+    rounds=4,
+    outcome="accepted",
+)
+REPLACED = replace(FAILED, id="2.1-1", title="All at once", parent="2.1")
+PART = replace(LANDED, id="2.1-2", title="Arguments", batch="2", parent="2.1", proposal=8)
+
+
+def test_the_picture_shows_the_round_of_a_pattern_and_in_the_end_its_outcome(
+    shown: Callable[..., Shown],
+) -> None:
+    status, batches = shown([LANDED, VOTING, SPLIT, REPLACED, PART], ended_ms=0)
+    picture = Picture(status, batches, {"1.3": "Edit words.txt"})
+    lines = draw(picture, now=NOW, width=80, height=24).plain.splitlines()
+    text = [" ".join(line.split()) for line in lines]
+    assert lines[0] == "Greeting service  2/3 tasks  1m05s"
+    assert text[5] == "1.3 Choose the words working 1m05s"
+    assert lines[6] == "      vote(3), round 2: Edit words.txt"
+    assert text[7] == "Batch 2: Title of 2 completed 1/1 2.5s"
+    assert text[8] == "2.1 Command line completed, accepted"
+    assert lines[9].startswith("    2.1-1 All at once ")
+    assert lines[10].startswith("    2.1-2 Arguments ")
+
+
+def test_the_summary_tells_patterns_and_parts_below_what_was_split(
+    shown: Callable[..., Shown],
+) -> None:
+    text = _summary(shown([LANDED, VOTING, SPLIT, REPLACED, PART]), whole=True)
+    lines = text.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith(("2.1", "  2.1"))] == [
+        "2.1",
+        "2.1-1",
+        "2.1-2",
+    ]
+    assert sum(line.startswith("  2.1-") for line in lines) == 2
+    assert "vote(3), round 2" in text
+    assert "plan, accepted:" in text
+    assert "2 completed of 3 tasks" in text
+
+
+def test_a_part_that_was_replaced_is_nothing_to_look_into(shown: Callable[..., Shown]) -> None:
+    text = _summary(shown([SPLIT, REPLACED, PART]))
+    assert "Run exec_0badcafe has completed: 1 completed of 1 task, in 10s." in text
+    assert "hint:" not in text
+
+
 def test_the_picture_of_a_thousand_tasks_fits_the_screen(shown: Callable[..., Shown]) -> None:
     states = {State.COMPLETED: 400, State.IN_PROGRESS: 4, State.FAILED: 2, State.PENDING: 594}
     status, batches = shown(_many(states), ended_ms=0)
@@ -122,6 +181,7 @@ def test_the_summary_has_a_row_a_task_and_says_where_the_result_is(
     assert "Run exec_0badcafe has failed: 1 completed, 1 failed of 2 tasks, in 10s." in text
     assert "Result: branch main of /repositories/one, commit c0ffeec0ffee" in text
     assert "hint: see commandcenter logs exec_0badcafe 2.1" in text
+    assert "hint: how it came to that: commandcenter explain exec_0badcafe 2.1" in text
     assert "hint: try again with commandcenter retry exec_0badcafe" in text
 
 

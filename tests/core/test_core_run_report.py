@@ -250,7 +250,13 @@ def test_a_part_that_was_replaced_is_not_lost_and_leaves_nothing_to_do() -> None
 
 def test_a_pattern_is_told_for_each_try_that_played_it() -> None:
     asks = [{"role": "work", "profile": "claude", "lane": 1, "text": "Do it"}]
-    answer = {"round": 1, "position": 1, "outcome": "done", "checks": "failed", **USED}
+    answer: dict[str, Any] = {
+        "round": 1,
+        "position": 1,
+        "outcome": "done",
+        "checks": "failed",
+        **USED,
+    }
     events = [
         event(EventKind.TASK_STARTED, 1),
         event(EventKind.TASK_ROUND, 2, pattern="vote(1)", round=1, until="all", asks=asks),

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from commandcenter.api.schema import BatchAnswer, EventAnswer, StatusAnswer, TaskAnswer
 from commandcenter.cli import wording
-from commandcenter.cli.summary import STYLES, state
+from commandcenter.cli.summary import STYLES, state, titled
 from commandcenter.core.run import EventKind, State
 
 _REFRESH_PER_S = 4
@@ -124,9 +124,22 @@ def _entries(picture: Picture) -> list[_Entry]:
         entries.append(_Entry(batch, _OF_GOING_BATCH if going else _OF_OTHER_BATCH))
         for task in batch.tasks:
             entries.append(_Entry(task, _RANKS.get(task.status, _OF_REST)))
-            if task.status is State.IN_PROGRESS and task.task_number in picture.words:
-                entries.append(_Entry(picture.words[task.task_number], _OF_WORDS))
+            if doing := _doing(task, picture):
+                entries.append(_Entry(doing, _OF_WORDS))
     return entries
+
+
+def _doing(task: TaskAnswer, picture: Picture) -> str:
+    """Return what goes on in a task: how far its pattern has come, and its agent's latest words."""
+    if task.status is not State.IN_PROGRESS:
+        return ""
+    words = picture.words.get(task.task_number, "")
+    told = ": ".join(filter(None, (wording.pattern(task), words)))
+    return f"{_indent(task)}{told}" if told else ""
+
+
+def _indent(task: TaskAnswer) -> str:
+    return "  " if task.parent else ""
 
 
 def _kept(entries: Sequence[_Entry], room: int) -> list[_Entry]:
@@ -179,28 +192,30 @@ def _line(row: _Row, room: int, widths: Sequence[int]) -> Text:
 
 def _batch_row(batch: BatchAnswer, now: datetime) -> _Row:
     title = wording.one_line(f"Batch {batch.batch_number}: {batch.title}")
-    ended = sum(task.status.ended for task in batch.tasks)
+    # What a task was split into counts through that task.
+    counted = [task for task in batch.tasks if not task.parent]
+    ended = sum(task.status.ended for task in counted)
     right = (
         Text(batch.status.replace("_", " "), STYLES[batch.status]),
         Text(""),
         Text(""),
-        Text(f"{ended}/{len(batch.tasks)}"),
+        Text(f"{ended}/{len(counted)}"),
         Text(wording.elapsed(batch.started_at, batch.completed_at, now)),
     )
     return _Row(Text(title, "bold"), right)
 
 
 def _task_row(task: TaskAnswer, now: datetime) -> _Row:
-    title = wording.one_line(f"{task.task_number} {task.task_title}")
     attempt = f", attempt {task.attempt}" if task.attempt > 1 else ""
+    outcome = f", {task.outcome}" if task.outcome and task.status.ended else ""
     right = (
-        Text(state(task) + attempt, STYLES[task.status]),
+        Text(state(task) + outcome + attempt, STYLES[task.status]),
         Text(wording.checks(task.checks)),
         Text(f"#{task.pr_number}" if task.pr_number else ""),
         Text(wording.usage(task.tokens, task.cost_usd)),
         Text(wording.elapsed(task.started_at, task.completed_at, now)),
     )
-    return _Row(Text(f"  {title}"), right)
+    return _Row(Text(f"  {_indent(task)}{titled(task)}"), right)
 
 
 def _title(status: StatusAnswer, now: datetime) -> Text:

@@ -65,7 +65,7 @@ def _table(tasks: Sequence[TaskAnswer]) -> Table:
     now = datetime.now(UTC)
     for task in tasks:
         table.add_row(
-            Text(wording.one_line(f"{task.task_number} {task.task_title}")),
+            Text(f"{'  ' if task.parent else ''}{titled(task)}"),
             Text(state(task), STYLES[task.status]),
             f"#{task.pr_number}" if task.pr_number else "",
             wording.checks(task.checks),
@@ -83,6 +83,11 @@ def plain_table(*, expand: bool = False) -> Table:
     )
 
 
+def titled(task: TaskAnswer) -> str:
+    """Return a task's number and title."""
+    return wording.one_line(f"{task.task_number} {task.task_title}")
+
+
 def state(task: TaskAnswer) -> str:
     """Return where a task stands, in a word."""
     if task.status is State.IN_PROGRESS and task.phase is not None:
@@ -92,6 +97,10 @@ def state(task: TaskAnswer) -> str:
 
 def why(task: TaskAnswer) -> str:
     """Return why a task stands where it does; empty when it simply landed."""
+    return ": ".join(filter(None, (wording.pattern(task), _why(task))))
+
+
+def _why(task: TaskAnswer) -> str:
     if task.reason is Reason.MERGED:
         return ""
     if task.waiting_for:
@@ -177,8 +186,17 @@ def _advice(status: StatusAnswer, tasks: Sequence[TaskAnswer]) -> Iterator[str]:
         yield f"hint: it goes on with: commandcenter serve, or commandcenter run --resume {run}"
     if status.waiting_for and not status.completed_at:
         yield f"hint: it waits for {status.waiting_for}"
-    failed = next((task for task in tasks if task.status is State.FAILED), None)
+    failed = next(_failed(tasks), None)
     if failed is not None:
         yield f"hint: see commandcenter logs {run} {failed.task_number}"
+        yield f"hint: how it came to that: commandcenter explain {run} {failed.task_number}"
     if failed is not None and status.completed_at:
         yield f"hint: try again with commandcenter retry {run}"
+
+
+def _failed(tasks: Sequence[TaskAnswer]) -> Iterator[TaskAnswer]:
+    """Give what failed; but for parts of a split that the task was completed without."""
+    completed = {task.task_number for task in tasks if task.status is State.COMPLETED}
+    for task in tasks:
+        if task.status is State.FAILED and task.parent not in completed:
+            yield task

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from commandcenter.api.schema import Checks, Tokens
+from commandcenter.api.schema import Checks, TaskAnswer, Tokens
 from commandcenter.core.words import clean as clean
 from commandcenter.core.words import count as count
 from commandcenter.core.words import duration as duration
 from commandcenter.core.words import one_line as one_line
+from commandcenter.core.words import playing
 from commandcenter.core.words import price as price
 
 
@@ -49,6 +50,11 @@ def checks(found: Checks | None) -> str:
     if found.judgement == "unverified":
         return "none"
     return found.judgement.replace("_", " ")
+
+
+def pattern(task: TaskAnswer) -> str:
+    """Return how far a task's pattern has come, or how it ended; empty without one."""
+    return one_line(playing(task.pattern or "", task.rounds, task.outcome or ""))
 
 
 def usage(tokens: Tokens, cost_usd: float) -> str:
