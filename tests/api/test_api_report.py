@@ -155,7 +155,7 @@ def played(task: str, words: str) -> Iterator[Event]:
         **used,
     }
     asks = [{"role": "work", "profile": words, "lane": lane, "text": words} for lane in (1, 2, 3)]
-    parts = [{"id": words, "title": words}]
+    subtasks = [{"id": words, "title": words}]
     receipt = {"check": words, "command": words, "tree": "t" * 40, "found": "failed"}
     verdict = {
         "tree": "t" * 40,
@@ -185,7 +185,9 @@ def played(task: str, words: str) -> Iterator[Event]:
     yield happened(task, EventKind.TASK_ROUND, 2, pattern=words, round=2, asks=manager)
     said = {"outcome": "done", "result": kept, **used}
     yield happened(task, EventKind.TASK_ANSWERED, 3, round=2, position=1, counts=True, data=said)
-    yield happened(task, EventKind.TASK_ROUND, 3, pattern=words, round=3, tasks=parts, reason=words)
+    yield happened(
+        task, EventKind.TASK_ROUND, 3, pattern=words, round=3, tasks=subtasks, reason=words
+    )
     ended = {"id": words, "title": words, "satisfied": False, "words": words}
     yield happened(
         task, EventKind.TASK_JOINED, 3, round=3, children=[ended], verdict=verdict, commit="h" * 40
@@ -412,14 +414,14 @@ def test_a_pattern_is_told_on_the_wire_round_by_round() -> None:
 
 def test_what_a_task_was_split_into_is_told_below_it() -> None:
     report = told(2, "words")
-    whole, part = report.tasks
-    part = replace(part, status=replace(part.status, parent="1.1"), whole=whole.status)
-    report = replace(report, tasks=(whole, part))
+    parent, subtask = report.tasks
+    subtask = replace(subtask, status=replace(subtask.status, parent="1.1"), parent=parent.status)
+    report = replace(report, tasks=(parent, subtask))
     assert "\n### `1.1 words`\n" in markdown(report)
-    assert "\n#### `1.2 words`\n\n- failed, checks: `words`\n- A part of `1.1`\n" in markdown(
+    assert "\n#### `1.2 words`\n\n- failed, checks: `words`\n- Sub-task of `1.1`\n" in markdown(
         report
     )
-    assert page(report).count('<details class="part">') == 1
+    assert page(report).count('<details class="subtask">') == 1
 
 
 def test_a_pattern_that_goes_on_is_told_as_far_as_it_came() -> None:

@@ -208,10 +208,10 @@ async def test_what_a_task_was_split_into_counts_through_that_task(
     http: httpx.AsyncClient, service: MemoryService
 ) -> None:
     first, second = service.tasks
-    whole = replace(first, state=State.COMPLETED, reason=Reason.JOINED, pattern="plan")
-    part = replace(first, parent="1.1", state=State.COMPLETED, reason=Reason.MERGED)
-    replaced = replace(part, id="1.1-1", state=State.FAILED, reason=Reason.CHECKS)
-    service.tasks = (whole, replaced, replace(part, id="1.1-2"), second)
+    parent = replace(first, state=State.COMPLETED, reason=Reason.JOINED, pattern="plan")
+    subtask = replace(first, parent="1.1", state=State.COMPLETED, reason=Reason.MERGED)
+    replaced = replace(subtask, id="1.1-1", state=State.FAILED, reason=Reason.CHECKS)
+    service.tasks = (parent, replaced, replace(subtask, id="1.1-2"), second)
 
     status = (await http.get(f"{RUN}/status")).json()
     listed = (await http.get(f"{RUN}/tasks")).json()

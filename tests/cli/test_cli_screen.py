@@ -106,13 +106,13 @@ SPLIT = TaskStatus(
     outcome="accepted",
 )
 REPLACED = replace(FAILED, id="2.1-1", title="All at once", parent="2.1")
-PART = replace(LANDED, id="2.1-2", title="Arguments", batch="2", parent="2.1", proposal=8)
+SUBTASK = replace(LANDED, id="2.1-2", title="Arguments", batch="2", parent="2.1", proposal=8)
 
 
 def test_the_picture_shows_the_round_of_a_pattern_and_in_the_end_its_outcome(
     shown: Callable[..., Shown],
 ) -> None:
-    status, batches = shown([LANDED, VOTING, SPLIT, REPLACED, PART], ended_ms=0)
+    status, batches = shown([LANDED, VOTING, SPLIT, REPLACED, SUBTASK], ended_ms=0)
     picture = Picture(status, batches, {"1.3": "Edit words.txt"})
     lines = draw(picture, now=NOW, width=80, height=24).plain.splitlines()
     text = [" ".join(line.split()) for line in lines]
@@ -125,10 +125,10 @@ def test_the_picture_shows_the_round_of_a_pattern_and_in_the_end_its_outcome(
     assert lines[10].startswith("    2.1-2 Arguments ")
 
 
-def test_the_summary_tells_patterns_and_parts_below_what_was_split(
+def test_the_summary_tells_patterns_and_sub_tasks_below_what_was_split(
     shown: Callable[..., Shown],
 ) -> None:
-    text = _summary(shown([LANDED, VOTING, SPLIT, REPLACED, PART]), whole=True)
+    text = _summary(shown([LANDED, VOTING, SPLIT, REPLACED, SUBTASK]), whole=True)
     lines = text.splitlines()
     assert [line.split()[0] for line in lines if line.startswith(("2.1", "  2.1"))] == [
         "2.1",
@@ -141,8 +141,8 @@ def test_the_summary_tells_patterns_and_parts_below_what_was_split(
     assert "2 completed of 3 tasks" in text
 
 
-def test_a_part_that_was_replaced_is_nothing_to_look_into(shown: Callable[..., Shown]) -> None:
-    text = _summary(shown([SPLIT, REPLACED, PART]))
+def test_a_sub_task_that_was_replaced_is_nothing_to_look_into(shown: Callable[..., Shown]) -> None:
+    text = _summary(shown([SPLIT, REPLACED, SUBTASK]))
     assert "Run exec_0badcafe has completed: 1 completed of 1 task, in 10s." in text
     assert "hint:" not in text
 

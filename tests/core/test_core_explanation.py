@@ -95,12 +95,12 @@ def concluded(result: str, words: str, **facts: Any) -> Event:
 def told(
     *events: Event,
     status: TaskStatus = NEW,
-    parts: Sequence[TaskStatus] = (),
+    subtasks: Sequence[TaskStatus] = (),
     commands: Sequence[str] = (),
 ) -> tuple[str, ...]:
     for each in events:
         status = fold(status, each)
-    return explain(status, events, parts=parts, commands=commands)
+    return explain(status, events, subtasks=subtasks, commands=commands)
 
 
 STARTED = event(EventKind.TASK_STARTED)
@@ -406,14 +406,14 @@ def test_a_split_tells_its_tasks_and_how_each_ended() -> None:
 
 def test_a_split_that_goes_on_tells_where_its_tasks_stand() -> None:
     working = replace(NEW, id="1.1-1", title="Lexer", parent=TASK, state=State.IN_PROGRESS)
-    parts = [replace(working, phase=Phase.WORKING, attempt=2)]
-    assert told(STARTED, SPLIT, parts=parts)[4:] == (
+    subtasks = [replace(working, phase=Phase.WORKING, attempt=2)]
+    assert told(STARTED, SPLIT, subtasks=subtasks)[4:] == (
         "Task 1.1-1, Lexer, is not over: it is working, in try 2.",
         "Task 1.1-2 has not ended.",
     )
 
 
-def test_the_checks_of_a_whole_task_on_what_its_parts_made_are_told() -> None:
+def test_the_checks_of_a_split_task_on_what_its_sub_tasks_made_are_told() -> None:
     verdict = {"tree": "t1", "judgement": "failed", "receipts": [RECEIPT]}
     sentences = told(STARTED, SPLIT, joined(verdict=verdict, commit="c" * 40))
     assert sentences[-1] == (
@@ -428,18 +428,18 @@ def test_a_split_that_there_was_no_room_for_says_so() -> None:
     assert sentences[-1] == "Nothing was split: at most 200 tasks."
 
 
-def test_a_part_says_of_what_task_it_is_one() -> None:
-    part = replace(NEW, id="1.1-1", parent=TASK)
-    assert explain(part, ())[1] == "It is a part of task 1.1, which was split."
+def test_a_sub_task_says_of_what_task_it_is_one() -> None:
+    subtask = replace(NEW, id="1.1-1", parent=TASK)
+    assert explain(subtask, ())[1] == "It is a sub-task of task 1.1, which was split."
 
 
-def test_a_part_that_failed_and_was_replaced_counts_for_nothing() -> None:
-    whole = replace(NEW, state=State.COMPLETED, reason=Reason.JOINED)
-    part = replace(NEW, id="1.1-1", parent=TASK, state=State.FAILED, reason=Reason.CHECKS)
-    assert explain(part, (), whole=whole)[2] == (
+def test_a_sub_task_that_failed_and_was_replaced_counts_for_nothing() -> None:
+    parent = replace(NEW, state=State.COMPLETED, reason=Reason.JOINED)
+    subtask = replace(NEW, id="1.1-1", parent=TASK, state=State.FAILED, reason=Reason.CHECKS)
+    assert explain(subtask, (), parent=parent)[2] == (
         "That it did not land counts for nothing: task 1.1 is completed all the same."
     )
-    assert len(explain(part, (), whole=replace(whole, state=State.FAILED))) == 2
+    assert len(explain(subtask, (), parent=replace(parent, state=State.FAILED))) == 2
 
 
 def test_a_pattern_that_ended_before_anybody_was_asked_is_told() -> None:

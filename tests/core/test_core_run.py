@@ -194,18 +194,18 @@ def test_a_runs_state_follows_from_its_tasks(tasks: list[TaskStatus], state: Sta
     assert overall(reversed(tasks)) is state
 
 
-def part(state: State, reason: Reason | None = None) -> TaskStatus:
+def subtask(state: State, reason: Reason | None = None) -> TaskStatus:
     return replace(task(state, reason), id="1.1-1", parent=TASK)
 
 
 @pytest.mark.parametrize(
     ("tasks", "state"),
     [
-        ([WORKING, part(State.FAILED, Reason.CHECKS)], State.IN_PROGRESS),
-        ([MERGED, part(State.FAILED, Reason.CHECKS)], State.COMPLETED),
-        ([MERGED, part(State.CANCELLED, Reason.CANCELLED)], State.COMPLETED),
-        ([FAILED, part(State.COMPLETED, Reason.MERGED)], State.FAILED),
-        ([CANCELLED, part(State.IN_PROGRESS)], State.IN_PROGRESS),
+        ([WORKING, subtask(State.FAILED, Reason.CHECKS)], State.IN_PROGRESS),
+        ([MERGED, subtask(State.FAILED, Reason.CHECKS)], State.COMPLETED),
+        ([MERGED, subtask(State.CANCELLED, Reason.CANCELLED)], State.COMPLETED),
+        ([FAILED, subtask(State.COMPLETED, Reason.MERGED)], State.FAILED),
+        ([CANCELLED, subtask(State.IN_PROGRESS)], State.IN_PROGRESS),
     ],
 )
 def test_what_a_task_was_split_into_counts_through_that_task(

@@ -229,20 +229,20 @@ def test_a_task_that_failed_names_every_way_to_go_on() -> None:
     assert report.commands == ("commandcenter retry exec_1",)
 
 
-def test_a_part_is_retried_with_the_task_that_was_split_into_it() -> None:
-    whole = replace(NEW, state=State.FAILED, reason=Reason.REJECTED)
-    part = replace(NEW, id="1.1-1", parent=TASK, state=State.FAILED, reason=Reason.CHECKS)
-    assert task_commands(part, (), whole) == ("commandcenter retry exec_1 1.1",)
-    going = replace(whole, state=State.IN_PROGRESS)
-    assert task_commands(replace(part, attempt=2), (), going) == (
+def test_a_sub_task_is_retried_with_the_task_that_was_split_into_it() -> None:
+    parent = replace(NEW, state=State.FAILED, reason=Reason.REJECTED)
+    subtask = replace(NEW, id="1.1-1", parent=TASK, state=State.FAILED, reason=Reason.CHECKS)
+    assert task_commands(subtask, (), parent) == ("commandcenter retry exec_1 1.1",)
+    going = replace(parent, state=State.IN_PROGRESS)
+    assert task_commands(replace(subtask, attempt=2), (), going) == (
         "commandcenter logs exec_1 1.1-1",
     )
 
 
-def test_a_part_that_was_replaced_is_not_lost_and_leaves_nothing_to_do() -> None:
-    whole = replace(NEW, state=State.COMPLETED, reason=Reason.JOINED)
-    part = replace(NEW, id="1.1-1", parent=TASK, state=State.FAILED, reason=Reason.CHECKS)
-    run = replace(told(status=whole, ended_s=5).run, tasks=(whole, part))
+def test_a_sub_task_that_was_replaced_is_not_lost_and_leaves_nothing_to_do() -> None:
+    parent = replace(NEW, state=State.COMPLETED, reason=Reason.JOINED)
+    subtask = replace(NEW, id="1.1-1", parent=TASK, state=State.FAILED, reason=Reason.CHECKS)
+    run = replace(told(status=parent, ended_s=5).run, tasks=(parent, subtask))
     report = report_of(run, (), refused={}, salvaged={}, now_ms=9000)
     assert (run.count(State.FAILED), report.lost, report.commands) == (0, (), ())
     assert report.tasks[1].commands == ()

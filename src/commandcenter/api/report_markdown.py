@@ -177,7 +177,7 @@ def _task_facts(task: TaskReport) -> Iterator[str]:
     why = status.explanation or status.waiting_for
     yield f"- {stands(status)}{f': {_code(why)}' if why else ''}"
     if status.parent:
-        yield f"- A part of {_code(status.parent)}"
+        yield f"- Sub-task of {_code(status.parent)}"
     if status.pattern:
         yield f"- Pattern: {_code(plays(status))}"
     if task.pull_requests:

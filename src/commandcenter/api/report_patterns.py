@@ -8,7 +8,7 @@ from typing import Any
 
 from commandcenter.core.contract import LEDGER
 from commandcenter.core.explanation import how_it_went, what_it_said
-from commandcenter.core.rounds import Answered, Asked, Played, Round
+from commandcenter.core.rounds import Answered, Asked, Played, Round, Subtask
 from commandcenter.core.words import count, price
 
 
@@ -82,21 +82,22 @@ def _cost(runs: Sequence[Answered]) -> str:
 
 
 def _split(one: Round) -> Row:
-    how = {True: "has landed", False: "did not land", None: "has not been joined"}
-    parts = [
-        f"{part.id} {part.title}: {how[part.landed]}{f', {part.words}' if part.words else ''}"
-        for part in one.parts
-    ]
     joined = one.joined
     problem = [joined.problem] if joined and joined.problem else []
     return Row(
         one.number,
-        f"split into {count(len(one.parts), 'task')}",
+        f"split into {count(len(one.subtasks), 'task')}",
         "",
-        (*([one.reason] if one.reason else []), *parts, *problem),
+        (*([one.reason] if one.reason else []), *map(_ended, one.subtasks), *problem),
         checks=joined.checks if joined else "",
         failing=joined.failing if joined else (),
     )
+
+
+def _ended(one: Subtask) -> str:
+    how = {True: "has landed", False: "did not land", None: "has not been joined"}[one.landed]
+    why = f", {one.words}" if one.words else ""
+    return f"{one.id} {one.title}: {how}{why}"
 
 
 def ledger(played: Played) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field
 
 from commandcenter.api.schema import Tokens, iso
-from commandcenter.core.rounds import Answered, Asked, Concluded, Joined, Part, Played, Round
+from commandcenter.core.rounds import Answered, Asked, Concluded, Joined, Played, Round, Subtask
 
 
 class AnsweredAnswer(BaseModel):
@@ -82,7 +82,7 @@ class AskAnswer(BaseModel):
         )
 
 
-class PartAnswer(BaseModel):
+class SubtaskAnswer(BaseModel):
     """A task that another one was split into."""
 
     task: str
@@ -91,13 +91,15 @@ class PartAnswer(BaseModel):
     why: str | None = Field(description="Why it did not land.")
 
     @classmethod
-    def of(cls, part: Part) -> Self:
+    def of(cls, subtask: Subtask) -> Self:
         """Return the wire form."""
-        return cls(task=part.id, title=part.title, landed=part.landed, why=part.words or None)
+        return cls(
+            task=subtask.id, title=subtask.title, landed=subtask.landed, why=subtask.words or None
+        )
 
 
 class JoinedAnswer(BaseModel):
-    """What came of a split: the task's own checks, with what landed of its parts."""
+    """What came of a split: the task's own checks, with what landed of its sub-tasks."""
 
     at: str | None
     checks: str | None = Field(description="Their judgement; null: they were not run.")
@@ -124,7 +126,7 @@ class RoundAnswer(BaseModel):
     at: str | None
     until: str = Field(description="all; green: it is over when one passes the checks.")
     asks: list[AskAnswer]
-    tasks: list[PartAnswer] = Field(description="What the task was split into; else empty.")
+    tasks: list[SubtaskAnswer] = Field(description="What the task was split into; else empty.")
     reason: str | None = Field(description="Why it was split like this, in the planner's words.")
     joined: JoinedAnswer | None
 
@@ -136,7 +138,7 @@ class RoundAnswer(BaseModel):
             at=iso(one.at_ms),
             until=one.until,
             asks=[AskAnswer.of(each) for each in one.asks],
-            tasks=[PartAnswer.of(each) for each in one.parts],
+            tasks=[SubtaskAnswer.of(each) for each in one.subtasks],
             reason=one.reason or None,
             joined=JoinedAnswer.of(one.joined) if one.joined else None,
         )

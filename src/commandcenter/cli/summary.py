@@ -195,7 +195,7 @@ def _advice(status: StatusAnswer, tasks: Sequence[TaskAnswer]) -> Iterator[str]:
 
 
 def _failed(tasks: Sequence[TaskAnswer]) -> Iterator[TaskAnswer]:
-    """Give what failed; but for parts of a split that the task was completed without."""
+    """Give what failed; but for sub-tasks that their task was completed without."""
     completed = {task.task_number for task in tasks if task.status is State.COMPLETED}
     for task in tasks:
         if task.status is State.FAILED and task.parent not in completed:

@@ -13,9 +13,9 @@ from commandcenter.core.rounds import (
     Answered,
     Asked,
     Joined,
-    Part,
     Played,
     Round,
+    Subtask,
     played,
 )
 from commandcenter.core.run import Event, EventKind, Reason, State, TaskStatus, satisfied
@@ -51,17 +51,17 @@ def explain(
     task: TaskStatus,
     events: Sequence[Event],
     *,
-    parts: Sequence[TaskStatus] = (),
-    whole: TaskStatus | None = None,
+    subtasks: Sequence[TaskStatus] = (),
+    parent: TaskStatus | None = None,
     commands: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Return why a task stands where it does: where that is, what led there, what to do next.
 
-    `events` are its own, oldest first; `parts` the tasks that it was split into, and `whole` the
+    `events` are its own, oldest first; `subtasks` what it was split into, and `parent` the
     one that was split into it, as they stand now; `commands` what a person can do about it.
     """
-    story = _Story(events, parts)
-    told = [*_opening(task, whole), *story.told(), *_next(commands)]
+    story = _Story(events, subtasks)
+    told = [*_opening(task, parent), *story.told(), *_next(commands)]
     return tuple(map(_sentence, told))
 
 
@@ -73,12 +73,12 @@ def _sentence(words: str) -> str:
 # Where it stands
 
 
-def _opening(task: TaskStatus, whole: TaskStatus | None) -> Iterator[str]:
+def _opening(task: TaskStatus, parent: TaskStatus | None) -> Iterator[str]:
     yield f"Task {task.id}, {_clipped(task.title)}, {_stands(task)}"
     if task.parent:
-        yield f"It is a part of task {task.parent}, which was split"
-    if whole is not None and satisfied(whole) and task.state.ended and not satisfied(task):
-        yield f"That it did not land counts for nothing: task {whole.id} is completed all the same"
+        yield f"It is a sub-task of task {task.parent}, which was split"
+    if parent is not None and satisfied(parent) and task.state.ended and not satisfied(task):
+        yield f"That it did not land counts for nothing: task {parent.id} is completed all the same"
     if task.pattern and task.outcome:
         yield f"The pattern {task.pattern} had the outcome {task.outcome}"
     elif task.pattern and not task.state.ended:
@@ -110,9 +110,9 @@ def _next(commands: Sequence[str]) -> Iterator[str]:
 class _Story:
     """Tells the events of a task in their order."""
 
-    def __init__(self, events: Sequence[Event], parts: Sequence[TaskStatus]) -> None:
+    def __init__(self, events: Sequence[Event], subtasks: Sequence[TaskStatus]) -> None:
         self._events = events
-        self._parts = {part.id: part for part in parts}
+        self._subtasks = {subtask.id: subtask for subtask in subtasks}
         self._plays = {one.attempt: one for one in played(events)}
         self._last_end = max((n for n, e in enumerate(events) if e.kind in _ENDS), default=-1)
         self._last_look = {_commit(e): n for n, e in enumerate(events) if _is_look(e)}
@@ -162,7 +162,7 @@ class _Story:
 
     def _was_split(self, attempt: int, number: int) -> bool:
         rounds = self._plays[attempt].rounds
-        return any(each.number == number and each.parts for each in rounds)
+        return any(each.number == number and each.subtasks for each in rounds)
 
     def _captured(self, event: Event) -> Iterator[str]:
         data, self._tree = event.data, event.data["tree"]
@@ -181,21 +181,21 @@ class _Story:
                 yield from self._split(each)
 
     def _split(self, one: Round) -> Iterator[str]:
-        if one.parts:
-            names = ", ".join(f"{part.id} {_clipped(part.title)}" for part in one.parts)
-            into = count(len(one.parts), "task")
+        if one.subtasks:
+            names = ", ".join(f"{subtask.id} {_clipped(subtask.title)}" for subtask in one.subtasks)
+            into = count(len(one.subtasks), "task")
             yield f"Round {one.number} split it into {into}: {names}{_saying(one.reason)}"
         if one.joined is None:
-            yield from (self._part_now(part) for part in one.parts)
+            yield from (self._subtask_now(subtask) for subtask in one.subtasks)
             return
-        yield from map(_part, one.parts)
+        yield from map(_subtask, one.subtasks)
         yield from _joined(one.joined)
 
-    def _part_now(self, part: Part) -> str:
-        status = self._parts.get(part.id)
+    def _subtask_now(self, subtask: Subtask) -> str:
+        status = self._subtasks.get(subtask.id)
         if status is None:
-            return f"Task {part.id} has not ended"
-        return f"Task {part.id}, {_clipped(status.title)}, {_stands(status)}"
+            return f"Task {subtask.id} has not ended"
+        return f"Task {subtask.id}, {_clipped(status.title)}, {_stands(status)}"
 
 
 def _is_look(event: Event) -> bool:
@@ -339,9 +339,9 @@ def _kept(ledger: Mapping[str, Any]) -> str:
     return "; ".join(filter(None, parts))
 
 
-def _part(part: Part) -> str:
-    how = {True: "has landed", False: "did not land", None: "has not ended"}[part.landed]
-    return f"Task {part.id}, {_clipped(part.title)}, {how}{_because(part.words)}"
+def _subtask(subtask: Subtask) -> str:
+    how = {True: "has landed", False: "did not land", None: "has not ended"}[subtask.landed]
+    return f"Task {subtask.id}, {_clipped(subtask.title)}, {how}{_because(subtask.words)}"
 
 
 def _joined(joined: Joined) -> Iterator[str]:

@@ -63,7 +63,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Part:
+class Subtask:
     """A task that another one was split into, and how it ended when they were joined."""
 
     id: str
@@ -93,7 +93,7 @@ class Round:
     at_ms: int
     until: str = "all"
     asks: tuple[Asked, ...] = ()
-    parts: tuple[Part, ...] = ()
+    subtasks: tuple[Subtask, ...] = ()
     reason: str = ""
     """Why it was split like this, in the planner's words."""
     joined: Joined | None = None
@@ -172,7 +172,7 @@ def _round(event: Event) -> Round:
             Asked(position, each["role"], each["profile"], each["lane"], each.get("text", ""))
             for position, each in enumerate(data.get("asks", ()), 1)
         ),
-        parts=tuple(Part(each["id"], each["title"]) for each in data.get("tasks", ())),
+        subtasks=tuple(Subtask(each["id"], each["title"]) for each in data.get("tasks", ())),
         reason=data.get("reason", ""),
     )
 
@@ -218,11 +218,13 @@ def _answered(event: Event, profile: str) -> Answered:
 def _with_joined(one: Round, event: Event) -> Round:
     data = event.data
     ended = {each["id"]: each for each in data.get("children", ())}
-    parts = (
-        replace(part, landed=ended[part.id]["satisfied"], words=ended[part.id].get("words", ""))
-        if part.id in ended
-        else part
-        for part in one.parts
+    subtasks = (
+        replace(
+            subtask, landed=ended[subtask.id]["satisfied"], words=ended[subtask.id].get("words", "")
+        )
+        if subtask.id in ended
+        else subtask
+        for subtask in one.subtasks
     )
     verdict = Verdict.from_json(data["verdict"]) if data.get("verdict") else None
     joined = Joined(
@@ -232,7 +234,7 @@ def _with_joined(one: Round, event: Event) -> Round:
         commit=data.get("commit", ""),
         problem=data.get("problem", ""),
     )
-    return replace(one, parts=tuple(parts), joined=joined)
+    return replace(one, subtasks=tuple(subtasks), joined=joined)
 
 
 def _concluded(event: Event) -> Concluded:

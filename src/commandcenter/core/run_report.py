@@ -171,13 +171,13 @@ class TaskReport:
     """What a person can do about it now."""
     played: tuple[Played, ...] = ()
     """The patterns that its tries played, with their rounds."""
-    whole: TaskStatus | None = None
+    parent: TaskStatus | None = None
     """The task that was split into it and others."""
 
     @property
     def lost(self) -> bool:
         """Say whether it ended without what it was to bring, and nothing stands in for it."""
-        replaced = self.whole is not None and satisfied(self.whole)
+        replaced = self.parent is not None and satisfied(self.parent)
         return self.status.state.ended and not satisfied(self.status) and not replaced
 
     @property
@@ -287,7 +287,7 @@ def _task(
     refused: tuple[Refused, ...],
     salvaged: Sequence[str],
     end_ms: int,
-    whole: TaskStatus | None,
+    parent: TaskStatus | None,
 ) -> TaskReport:
     of = defaultdict(list)
     for event in events:
@@ -303,9 +303,9 @@ def _task(
         decisions=tuple(map(_decided, of[EventKind.TASK_DECIDED])),
         pull_requests=tuple(dict.fromkeys(map(_proposed, of[EventKind.TASK_PROPOSED]))),
         refused=refused,
-        commands=task_commands(status, salvaged, whole),
+        commands=task_commands(status, salvaged, parent),
         played=played(events),
-        whole=whole,
+        parent=parent,
     )
 
 
@@ -482,12 +482,12 @@ def _run_commands(run: RunStatus) -> tuple[str, ...]:
 
 
 def task_commands(
-    status: TaskStatus, salvaged: Sequence[str], whole: TaskStatus | None = None
+    status: TaskStatus, salvaged: Sequence[str], parent: TaskStatus | None = None
 ) -> tuple[str, ...]:
     """Return what a person can do about a task now.
 
-    `salvaged`: the ids of what was kept of it; `whole`: the task that was split into it and others,
-    which alone can be retried.
+    `salvaged`: the ids of what was kept of it; `parent`: the task that was split into it and
+    others, which alone can be retried.
     """
     run, task = status.run, shlex.quote(status.id)
     if _waits_for_approval(status):
@@ -495,13 +495,13 @@ def task_commands(
         return tuple(f"commandcenter {each}" for each in (*verdicts, f"reject {run} {task}"))
     if not status.state.ended or satisfied(status):
         return ()
-    if whole is not None and satisfied(whole):
+    if parent is not None and satisfied(parent):
         return ()
     logs = [f"commandcenter logs {run} {task}"] if status.attempt else []
     restored = [f"commandcenter salvage restore {shlex.quote(each)}" for each in salvaged]
-    if whole is None:
+    if parent is None:
         return (*logs, *restored, f"commandcenter retry {run} {task}")
-    again = [f"commandcenter retry {run} {shlex.quote(whole.id)}"] if whole.state.ended else []
+    again = [f"commandcenter retry {run} {shlex.quote(parent.id)}"] if parent.state.ended else []
     return (*logs, *restored, *again)
 
 

@@ -449,13 +449,13 @@ class Service:
             for each in await self._salvage.list()
             if (each.run, each.task) == (execution_id, number)
         ]
-        whole = next((each for each in run.tasks if each.id == task.parent), None)
+        parent = next((each for each in run.tasks if each.id == task.parent), None)
         sentences = explain(
             task,
             [self._with_full_url(event) for event in events],
-            parts=[each for each in run.tasks if each.parent == number],
-            whole=whole,
-            commands=task_commands(task, salvaged, whole),
+            subtasks=[each for each in run.tasks if each.parent == number],
+            parent=parent,
+            commands=task_commands(task, salvaged, parent),
         )
         return Explanation(task, sentences)
 
