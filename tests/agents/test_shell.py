@@ -88,14 +88,16 @@ def test_usage_and_tools_are_counted_from_events() -> None:
     lines = [
         {"type": "tool", "tool": "write"},
         {"type": "usage", "input_tokens": 100, "output_tokens": 7, "cached_tokens": 50},
-        {"type": "usage", "input_tokens": 11, "output_tokens": -5},
+        {"type": "usage", "input_tokens": 11, "output_tokens": -5, "cost_usd": 0.5},
+        {"type": "usage", "cost_usd": 1},
+        {"type": "usage", "cost_usd": -1},
         {"type": "text", "text": "Nearly."},
         {"type": "result", "text": "Done."},
     ]
 
     report = Shell().report(completed("\n".join(json.dumps(line) for line in lines)), None)
 
-    assert report.usage == Usage(111, 7, 50)
+    assert report.usage == Usage(111, 7, 50, cost_usd=1.5)
     assert (report.turns, report.text) == (1, "Done.")
 
 

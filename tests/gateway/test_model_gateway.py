@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 
 from commandcenter.core.agent import Usage
+from commandcenter.core.budget import Allowance
 from commandcenter.core.errors import InputError
 from commandcenter.core.prices import Price
 from commandcenter.gateway.credentials import ApiKey, Provider, SubscriptionToken
@@ -558,3 +559,83 @@ async def test_a_missing_credential_is_named_by_its_own_variables(tmp_path: Path
 
     assert answer.status == 401
     assert "Set OTHER_KEY in the environment" in answer.json["error"]["message"]
+
+
+def allowed(usd: float, name: str = "run/1.1/0") -> Allowance:
+    return Allowance(name, "1.1", 4.0, usd)
+
+
+async def test_a_request_that_a_budget_does_not_cover_is_refused_in_words(tmp_path: Path) -> None:
+    # An answer costs $0.00375 by what it uses, and $0.015 at most.
+    table = (Price("*", input=3, output=15, cache_read=0.3, cache_write=3.75),)
+    body = {**asking("TASK:hello"), "max_tokens": 1000}
+    async with ModelServer([HELLO]) as server:
+        gateway = ModelGateway(Provider("anthropic", server.url, KEY), prices=table)
+        async with (
+            aclosing(gateway),
+            gateway.socket(tmp_path, key="a", allowance=allowed(0.0201)) as path,
+        ):
+            answers = [await post(path, body) for _ in range(4)]
+            left, facts = gateway.left_usd(allowed(0.0201)), gateway.facts("a")
+
+    assert [answer.status for answer in answers] == [200, 200, 400, 400]
+    assert answers[2].headers["x-should-retry"] == "false"
+    assert answers[2].json["error"]["message"] == (
+        "CommandCenter: the budget of task 1.1 ($4) is reached; $0.0126 is left, and this answer "
+        "could cost $0.0150. Nothing more is passed on."
+    )
+    assert len(server.requests) == 2
+    assert (left, facts.over_budget) == (0.0, 2)
+
+
+async def test_without_a_budget_the_same_requests_pass(tmp_path: Path) -> None:
+    table = (Price("*", input=3, output=15, cache_read=0.3, cache_write=3.75),)
+    body = {**asking("TASK:hello"), "max_tokens": 1000}
+    async with ModelServer([HELLO]) as server:
+        gateway = ModelGateway(Provider("anthropic", server.url, KEY), prices=table)
+        async with aclosing(gateway), gateway.socket(tmp_path, key="a") as path:
+            answers = [await post(path, body) for _ in range(4)]
+
+    assert [answer.status for answer in answers] == [200] * 4
+
+
+async def test_all_sockets_of_a_task_take_from_one_budget(tmp_path: Path) -> None:
+    table = (Price("*", input=3, output=15, cache_read=0.3, cache_write=3.75),)
+    body = {**asking("TASK:hello"), "max_tokens": 1000}
+    folders = (tmp_path / "a", tmp_path / "b")
+    for folder in folders:
+        folder.mkdir()
+    async with ModelServer([HELLO]) as server:
+        gateway = ModelGateway(Provider("anthropic", server.url, KEY), prices=table)
+        async with (
+            aclosing(gateway),
+            gateway.socket(folders[0], key="a", allowance=allowed(0.016)) as first,
+            gateway.socket(folders[1], key="b", allowance=allowed(0.016)) as second,
+        ):
+            answers = await asyncio.gather(post(first, body), post(second, body))
+
+    assert sorted(answer.status for answer in answers) == [200, 400]
+    assert len(server.requests) == 1
+
+
+async def test_a_model_without_a_price_is_bounded_by_what_is_left_only(tmp_path: Path) -> None:
+    body = {**asking("TASK:hello"), "max_tokens": 10**6}
+    async with ModelServer([HELLO]) as server, aclosing(gateway_to(server)) as gateway:
+        async with gateway.socket(tmp_path, key="a", allowance=allowed(0.01)) as path:
+            passed = await post(path, body)
+        async with gateway.socket(tmp_path, key="a", allowance=allowed(0.0, "other")) as path:
+            refused = await post(path, body)
+
+    assert (passed.status, refused.status) == (200, 400)
+
+
+async def test_a_request_whose_cost_cannot_be_read_is_refused_under_a_budget(
+    tmp_path: Path,
+) -> None:
+    async with ModelServer([HELLO]) as server, aclosing(gateway_to(server)) as gateway:
+        async with gateway.socket(tmp_path, key="a", allowance=allowed(4.0)) as path:
+            refused = await post(path, asking("TASK:hello"))
+
+        assert refused.status == 400
+        assert "cannot be read" in refused.json["error"]["message"]
+        assert server.requests == []

@@ -10,6 +10,7 @@ from typing import Any, assert_never
 from commandcenter.core.agent import Outcome
 from commandcenter.core.workspace import Ended
 
+_AMOUNT_MAX = 1e12
 EVENT_TEXT_MAX = 4_000
 RESULT_BYTES_MAX = 256 * 2**10
 _FENCED_JSON = re.compile(r"^```json[ \t]*\r?\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
@@ -48,6 +49,14 @@ def count(value: Mapping[str, Any], key: str) -> int:
     """Return the natural number under this key, or 0."""
     found = value.get(key)
     return found if type(found) is int and found >= 0 else 0
+
+
+def amount(value: Mapping[str, Any], key: str) -> float | None:
+    """Return the amount under this key, not less than nothing; None when there is none."""
+    found = value.get(key)
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        return None
+    return float(found) if 0 <= found < _AMOUNT_MAX else None
 
 
 def clipped(text: str) -> str:

@@ -5,7 +5,8 @@ The command gets the prompt on stdin and in `$CC_PROMPT_FILE`, the same as JSON 
 JSON object in `$CC_RESULT_FILE`. Exit code 0 is done, 75 is try again, 126 and 127 are the shell's
 own for a program that it cannot start, anything else is failed. Lines of its
 output that are JSON objects with a known `type` (`text`, `tool`, `tool_result`, `usage`,
-`result`) are events; everything else is log.
+`result`) are events; everything else is log. A `usage` has `input_tokens`, `output_tokens`,
+`cached_tokens` and `cost_usd`, of this run and since the last one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from commandcenter.agents.output import (
+    amount,
     clipped,
     count,
     cut_short,
@@ -182,8 +184,10 @@ def _speaks(event: Mapping[str, Any]) -> bool:
 
 def _usage(events: _Events) -> Usage:
     counted = [event for event in events if event.get("type") == "usage"]
+    costs = [cost for event in counted if (cost := amount(event, "cost_usd")) is not None]
     return Usage(
         input_tokens=sum(count(event, "input_tokens") for event in counted),
         output_tokens=sum(count(event, "output_tokens") for event in counted),
         cached_tokens=sum(count(event, "cached_tokens") for event in counted),
+        cost_usd=sum(costs) if costs else None,
     )

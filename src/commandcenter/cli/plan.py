@@ -20,6 +20,7 @@ from commandcenter.core.assignment import (
     refuse_tasks,
     shown,
 )
+from commandcenter.core.budget import uncertain
 from commandcenter.core.plan import (
     SIZE_BYTES_MAX,
     Batch,
@@ -112,8 +113,9 @@ def show(
     settings = (context.find_object(Invocation) or Invocation(None, None)).settings()
     choices = chosen(submission, settings=settings.words, built_in=built_in())
     refuse_tasks(found, choices)
-    known = {profile.name for profile in settings.profiles}
-    for name, origin in profiles_of(found, choices).items():
+    known = {profile.name: profile for profile in settings.profiles}
+    used = profiles_of(found, choices)
+    for name, origin in used.items():
         if name not in known:
             click.echo(_printable(f"warning: no agent profile is `{name}` ({origin})"), err=True)
     bounds = preview(found, choices, Counting(runs_max, subtasks_max))
@@ -122,6 +124,9 @@ def show(
     else:
         click.echo("\n".join(_outline(found, choices)))
         click.echo(f"\n{bounds.words} ({BESIDES})")
+        if any(task.budget_usd is not None for task in bounds.tasks):
+            met = {name: known[name] for name in used if name in known}
+            click.echo("\n".join(map(_printable, uncertain(met, settings.prices))))
 
 
 @plan.command()

@@ -128,7 +128,7 @@ class Report:
     outcome: Outcome
     reason: str = ""
     """One of: exit, timeout, idle, output, memory, disk, turns, rate_limit, overloaded, auth,
-    context, api, no_program, no_result, lost, stopped; empty when done."""
+    context, api, budget, no_program, no_result, lost, stopped; empty when done."""
     text: str = ""
     """The agent's last words, or what it printed last."""
     result: Mapping[str, Any] | None = None  # Any: JSON as the agent wrote it, not yet validated

@@ -20,6 +20,8 @@ WORDS_MAX = 12_000
 DELAY_MAX_S = 60.0
 WORKSPACE_LOST = "workspace"
 """Why a try ended that was to go on in a workspace that a power cut, or somebody, took away."""
+OVER_BUDGET = "budget"
+"""Why an agent failed whose requests were refused, since its task's budget is reached."""
 _BUSY = ("rate_limit", "overloaded", "api")
 
 
@@ -212,6 +214,8 @@ def after_work(worked: Worked, attempt: Attempt, bounds: Bounds) -> Next:
         # It would not be there in the next try either.
         explanation = "the agent's command cannot be started inside the sandbox"
         return GiveUp(Reason.AGENT, _with_words(explanation, worked.words))
+    if worked.outcome is Outcome.FAILED and worked.reason == OVER_BUDGET:
+        return GiveUp(Reason.EXHAUSTED, _with_words(worked.problem, worked.words))
     if worked.outcome is Outcome.FAILED:
         why = f"the agent failed ({_reason(worked)})"
         feedback = f"An earlier try of this task failed: {_reason(worked)}.\n\n{worked.words}"

@@ -14,7 +14,7 @@ from typing import Any, assert_never
 from sqlalchemy.orm import Session
 
 from commandcenter.core.agent import Outcome, Role
-from commandcenter.core.attempt import GiveUp, TryAgain, after_stop
+from commandcenter.core.attempt import OVER_BUDGET, GiveUp, TryAgain, after_stop
 from commandcenter.core.pattern import (
     Answer,
     Conclusion,
@@ -117,11 +117,20 @@ class Patterns:
         self._tell(session, key, asked, record, counts=counts)
         if self._transitions.cancel_if_requested(session, key):
             return []
+        if counts and record["reply"]["reason"] == OVER_BUDGET:
+            return self._break_off(session, key, place.round)
         if counts:
             return self._round_grew(session, key, place.round)
         if asked.reply is None:
             self._stopped(session, key, asked, record)
         return []
+
+    def _break_off(self, session: Session, key: TryKey, number: int) -> list[int]:
+        """End the task whose budget is reached; return who else of the round is still asked."""
+        explanation = "its budget is reached, so no further agent begins"
+        self._transitions.follow(session, key, GiveUp(Reason.EXHAUSTED, explanation))
+        rounds = asks.rounds(session, key.run, key.task, key.number)
+        return [each.position for each in rounds[number - 1] if each.reply is None]
 
     def _tell(
         self, session: Session, key: TryKey, asked: Asked, record: Record, *, counts: bool

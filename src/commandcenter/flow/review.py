@@ -51,6 +51,10 @@ class _ReviewFlow:
         facts.append(session, self._transitions.event(key, EventKind.TASK_REVIEWED, record))
         if self._transitions.cancel_if_requested(session, key):
             return
+        if record.get("over_budget"):
+            stopped = GiveUp(Reason.EXHAUSTED, f"its review did not end: {record['problem']}")
+            self._transitions.follow(session, key, stopped)
+            return
         attempt = self._transitions.update(session, key)
         if record["decision"] != "none":
             review = None if record["decision"] == "invalid" else Review.from_json(record)

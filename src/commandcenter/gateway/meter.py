@@ -29,12 +29,15 @@ class Facts:
     retry_after_s: float | None = None
     """Of the newest 429 or 529 that named it, in full: agents are told 60 s at most."""
     last_status: int = 0
+    over_budget: int = 0
+    """Requests that we refused, since the budget is reached."""
 
 
 def noted(facts: Facts, status: int, retry_after: str | None) -> Facts:
     """Return the facts with one more answer in them."""
     retry_after_s = seconds(retry_after)
-    return Facts(
+    return replace(
+        facts,
         rate_limited=facts.rate_limited + (status == 429),
         overloaded=facts.overloaded + (status >= 500),
         unauthorized=facts.unauthorized + (status in (401, 403)),
@@ -148,6 +151,10 @@ class Tally:
     def with_answer(self, status: int, retry_after: str | None) -> Tally:
         """Return it with one more answer's status."""
         return replace(self, facts=noted(self.facts, status, retry_after))
+
+    def over_budget(self) -> Tally:
+        """Return it with one more request that we refused for its cost."""
+        return replace(self, facts=replace(self.facts, over_budget=self.facts.over_budget + 1))
 
     def with_usage(self, usage: Usage) -> Tally:
         """Return it with one more request's usage."""

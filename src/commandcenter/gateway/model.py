@@ -8,6 +8,7 @@ through as it comes, and counts what each attempt uses.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from collections import defaultdict
@@ -21,11 +22,13 @@ from aiohttp import web
 from yarl import URL
 
 from commandcenter.core.agent import Usage
+from commandcenter.core.budget import Allowance
 from commandcenter.core.prices import Price
 from commandcenter.gateway import pinning
 from commandcenter.gateway.credentials import Provider, authenticated
 from commandcenter.gateway.meter import AnswerMeter, Facts, Tally, seconds
 from commandcenter.gateway.pauses import Pauses
+from commandcenter.gateway.purse import Purse, asked
 from commandcenter.gateway.sockets import bound
 
 SOCKET_NAME = "model.sock"
@@ -62,6 +65,16 @@ class _Refused:
     message: str
 
 
+@dataclass(frozen=True)
+class _Line:
+    """What a socket was opened for."""
+
+    provider: Provider
+    key: str
+    models: Sequence[str]
+    allowance: Allowance | None
+
+
 class ModelGateway:
     """Serves one unix socket an attempt, in front of its provider. End it with `aclose`."""
 
@@ -84,6 +97,7 @@ class ModelGateway:
         self._client: aiohttp.ClientSession | None = None
         self._runners: dict[Path, web.ServerRunner] = {}
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
+        self._purses: dict[str, Purse] = {}
 
     def named(self, provider: str) -> str:
         """Return the name of the provider that answers where this one is asked for."""
@@ -91,31 +105,47 @@ class ModelGateway:
 
     @asynccontextmanager
     async def socket(
-        self, folder: Path, *, key: str, models: Sequence[str] = (), provider: str = ""
+        self,
+        folder: Path,
+        *,
+        key: str,
+        models: Sequence[str] = (),
+        provider: str = "",
+        allowance: Allowance | None = None,
     ) -> AsyncIterator[Path]:
         """Serve `folder/model.sock` for the attempt `key`; give its path."""
-        path = await self.open(folder, key=key, models=models, provider=provider)
+        path = await self.open(
+            folder, key=key, models=models, provider=provider, allowance=allowance
+        )
         try:
             yield path
         finally:
             await self.close(folder)
 
     async def open(
-        self, folder: Path, *, key: str, models: Sequence[str] = (), provider: str = ""
+        self,
+        folder: Path,
+        *,
+        key: str,
+        models: Sequence[str] = (),
+        provider: str = "",
+        allowance: Allowance | None = None,
     ) -> Path:
         """Serve `folder/model.sock` for the attempt `key` until `close`; return its path.
 
         A socket that an earlier process left there is replaced. What is counted for a key adds
         up over all sockets that were opened with it. `models` are globs over what may be asked
-        for; none is any. `provider`: the name of the one that answers.
+        for; none is any. `provider`: the name of the one that answers. `allowance`: what may be
+        spent, together with all other sockets that were opened with it.
         """
         await self.close(folder)
-        answering = self._providers[self.named(provider)]
+        line = _Line(self._providers[self.named(provider)], key, models, allowance)
+        self.left_usd(allowance)
         if self._client is None:
             self._client = _client()
 
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
-            return await self._answer(answering, key, request, models)
+            return await self._answer(line, request)
 
         # Without cancellation an answer nobody waits for would run on, and be paid for.
         server = web.Server(
@@ -141,6 +171,14 @@ class ModelGateway:
         """Return what the provider answered to this attempt so far."""
         return self._tallies[key].facts if key in self._tallies else Facts()
 
+    def left_usd(self, allowance: Allowance | None) -> float:
+        """Return what may be spent yet: by what is stored, and by what passed here since."""
+        if allowance is None:
+            return math.inf
+        purse = self._purses.setdefault(allowance.name, Purse(allowance.left_usd))
+        purse.lower(allowance.left_usd)
+        return purse.left_usd
+
     async def aclose(self) -> None:
         """Stop serving all sockets and leave the provider's connections."""
         for folder in tuple(self._runners):
@@ -149,36 +187,55 @@ class ModelGateway:
             await self._client.close()
             self._client = None
 
-    async def _answer(
-        self, provider: Provider, key: str, request: web.BaseRequest, models: Sequence[str]
-    ) -> web.StreamResponse:
+    async def _answer(self, line: _Line, request: web.BaseRequest) -> web.StreamResponse:
         if request.method == "HEAD" and request.raw_path == "/":
             return web.Response()
         if refused := _refused(request.method, request.raw_path):
             return _error(refused)
-        if provider.credential is None:
-            self._note(key, 401)
-            return _error(_no_credential(provider))
+        if line.provider.credential is None:
+            self._note(line.key, 401)
+            return _error(_no_credential(line.provider))
         if unbounded := _unbounded(request):
             return _error(unbounded)
         # Passed on as it comes: held here, a few of the largest would be all our memory.
         content: aiohttp.StreamReader | bytes | None = (
             request.content if request.content_length else None
         )
-        if models and request.method == "POST":
+        paid = line.allowance is not None and request.path == _MESSAGES
+        encoding = request.headers.get("content-encoding", "")
+        if request.method == "POST" and (line.models or paid):
             content = await request.content.read()
-            encoding = request.headers.get("content-encoding", "")
-            if problem := pinning.problem(content, encoding, models):
-                return _error(_pinned(models, problem))
-        return await self._forward(provider, key, request, content)
+            if line.models and (problem := pinning.problem(content, encoding, line.models)):
+                return _error(_pinned(line.models, problem))
+            if paid:
+                return await self._pay(line, request, content, encoding)
+        return await self._forward(line, request, content)
+
+    async def _pay(
+        self, line: _Line, request: web.BaseRequest, content: bytes, encoding: str
+    ) -> web.StreamResponse:
+        """Forward a request if it can be paid for, with what its answer costs at most set aside."""
+        assert line.allowance is not None
+        wanted = asked(content, encoding)
+        if wanted is None:
+            return _error(_unreadable())
+        purse, most = self._purses[line.allowance.name], wanted.cost_usd(self._prices)
+        left = purse.left_usd
+        if not await purse.set_aside(most):
+            self._tallies[line.key] = self._tallies[line.key].over_budget()
+            return _error(_spent(line.allowance, left, most))
+        try:
+            return await self._forward(line, request, content)
+        finally:
+            purse.give_back(most)
 
     async def _forward(
         self,
-        provider: Provider,
-        key: str,
+        line: _Line,
         request: web.BaseRequest,
         content: aiohttp.StreamReader | bytes | None,
     ) -> web.StreamResponse:
+        provider, key = line.provider, line.key
         assert self._client is not None
         assert provider.credential is not None
         url = URL(provider.base_url.rstrip("/") + request.raw_path, encoded=True)
@@ -196,10 +253,10 @@ class ModelGateway:
             wait = upstream.headers.get("retry-after")
             self._note(key, upstream.status, wait)
             self.pauses.draw(provider.name, upstream.status, seconds(wait), asked_ms=asked_ms)
-            return await self._relay(key, request, upstream)
+            return await self._relay(line, request, upstream)
 
     async def _relay(
-        self, key: str, request: web.BaseRequest, upstream: aiohttp.ClientResponse
+        self, line: _Line, request: web.BaseRequest, upstream: aiohttp.ClientResponse
     ) -> web.StreamResponse:
         """Pass the answer on chunk by chunk; where the provider breaks off, break off too."""
         answer = web.StreamResponse(
@@ -220,8 +277,13 @@ class ModelGateway:
                 request.transport.abort()
         finally:
             if request.path == _MESSAGES and upstream.ok:
-                self._tallies[key] = self._tallies[key].with_usage(meter.usage(self._prices))
+                self._count(line, meter.usage(self._prices))
         return answer
+
+    def _count(self, line: _Line, usage: Usage) -> None:
+        self._tallies[line.key] = self._tallies[line.key].with_usage(usage)
+        if line.allowance is not None:
+            self._purses[line.allowance.name].pay(usage.cost_usd)
 
     def _note(self, key: str, status: int, retry_after: str | None = None) -> None:
         self._tallies[key] = self._tallies[key].with_answer(status, retry_after)
@@ -265,6 +327,18 @@ def _pinned(models: Sequence[str], problem: str) -> _Refused:
     return _Refused(
         400, f"This profile may use these models only: {allowed}. CommandCenter: {problem}."
     )
+
+
+def _unreadable() -> _Refused:
+    return _Refused(
+        400, "CommandCenter: this task has a budget, and what this request costs cannot be read."
+    )
+
+
+def _spent(allowance: Allowance, left: float, most: float) -> _Refused:
+    # Not 402 or 429: agents would take that for the account's matter, or wait.
+    why = f"; ${left:.4f} is left, and this answer could cost ${most:.4f}" if left > 0 else ""
+    return _Refused(400, f"CommandCenter: {allowance.words}{why}. Nothing more is passed on.")
 
 
 def _unreachable(provider: Provider, error: Exception) -> _Refused:

@@ -17,7 +17,7 @@ def problem(body: bytes, encoding: str, models: Sequence[str]) -> str:
     if encoding not in ("", "identity"):
         return f"a body with the encoding {encoding[:40]} cannot be held against it"
     try:
-        record = json.loads(body, object_pairs_hook=_once)
+        record = json.loads(body, object_pairs_hook=once)
     except (ValueError, RecursionError):
         return "the request cannot be read"
     model = record.get("model") if isinstance(record, dict) else None
@@ -28,7 +28,7 @@ def problem(body: bytes, encoding: str, models: Sequence[str]) -> str:
     return f"the model {model[:100]} is not one of them"
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:  # Any: JSON
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:  # Any: JSON
     """Return an object whose names are told once.
 
     Raises:

@@ -25,6 +25,7 @@ from commandcenter.core.assignment import (
     chosen,
     refuse_unknown,
 )
+from commandcenter.core.budget import uncertain
 from commandcenter.core.disk import WAITS_FOR_DISK
 from commandcenter.core.errors import (
     DiskFull,
@@ -148,9 +149,10 @@ class Service:
         strength = await self._doctor.require(mode, options)
         self._equipment.forge(repository.upstream, repository.target)
         notes = [*restricted.notes, *_notes(repository, plan_path)]
-        notes += _unbounded(restricted.plan, options.choices) if options.choices else []
         notes += filter(None, [strength.degraded])
         bounds = preview(restricted.plan, options.choices or Choices(), COUNTING)
+        if any(task.budget_usd is not None for task in bounds.tasks):
+            notes += uncertain({p.name: p for p in options.used}, self._settings.prices)
         async with self._gate.entered(repository.upstream):
             run = await self._prepared(
                 _run_id(submission), restricted.plan, plan_path, repository, mode, options, notes
@@ -443,7 +445,7 @@ class Service:
         """
         run = await self.run(execution_id)
         task = await self.task(execution_id, number)
-        events = await self._database.transact(views.events_of, execution_id, EXPLAINED, number)
+        events = await self._database.transact(views.events_of, execution_id, EXPLAINED, (number,))
         salvaged = [
             each.id
             for each in await self._salvage.list()
@@ -687,14 +689,6 @@ def _command_profiles(submission: Submission) -> dict[str, Profile]:
     return {
         name: Profile(name, "shell", command=command) for name, command in named.items() if command
     }
-
-
-def _unbounded(plan: Plan, choices: Choices) -> list[str]:
-    """Say which bound is read, but not kept yet."""
-    budgets = [assign(plan, task, choices).budget_usd for task in plan.tasks]
-    if all(budget is None for budget in budgets):
-        return []
-    return ["The budgets of tasks are not kept in this version."]
 
 
 def _spending(session: Session, execution_id: str) -> tuple[Spending, ...]:

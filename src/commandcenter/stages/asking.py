@@ -22,6 +22,8 @@ from commandcenter.core.agent import (
     Role,
     Usage,
 )
+from commandcenter.core.attempt import OVER_BUDGET
+from commandcenter.core.budget import KINDS, Allowance, allowance, family
 from commandcenter.core.errors import WorkspaceError
 from commandcenter.core.parking import WAITS_FOR_MODEL
 from commandcenter.core.run import Event, EventKind, Phase, State
@@ -66,33 +68,66 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
     journal = equipment.logs.journal(job.run.id, job.task.id, job.attempt.number, question.name)
     async with (
         _slot(equipment, job, question, begun=_has_begun(job, workspace, question)),
-        equipment.gateway.socket(
-            workspace.gateway,
-            key=key,
-            models=question.profile.models,
-            provider=question.profile.provider,
-        ),
+        _model(equipment, job, workspace, question) as refusal,
         equipment.proxy.socket(workspace.gateway, reach.policy, journal),
         _live(equipment, job, agent, question) as live,
     ):
+        if refusal:
+            return Report(Outcome.FAILED, OVER_BUDGET, problem=refusal)
         completed = await workspace.run(question.name, command, on_line=live.line)
     # Asked when the socket is closed: an answer that was cut off is counted as its handler ends.
     metered = _difference(equipment.gateway.usage(key), before)
     equipment.logs.keep(job.run.id, job.task.id, job.attempt.number, question.name, completed)
     claimed = agent.report(completed, workspace.result("result.json"))
     report = _excused(claimed, told, equipment.gateway.facts(key))
-    said_before = job.attempt.session_cost_usd if question.prompt.role is Role.WORK else 0.0
+    goes_on = report.session and question.prompt.role is Role.WORK
+    said_before = job.attempt.session_cost_usd if goes_on else 0.0
     return replace(
         report,
         usage=_merged(report.usage, metered, said_before),
-        problem=completed.problem,
-        session_cost_usd=report.usage.cost_usd or 0.0,
+        problem=report.problem or completed.problem,
+        session_cost_usd=(report.usage.cost_usd or 0.0) if report.session else 0.0,
     )
 
 
 def usage_key(job: Job, name: str) -> str:
     """Return the key under which the gateway counts what an agent's run uses."""
     return f"{job.run.id}/{job.task.id}/{job.attempt.number}/{name}"
+
+
+@contextlib.asynccontextmanager
+async def _model(
+    equipment: Equipment, job: Job, workspace: Workspace, question: Question
+) -> AsyncIterator[str]:
+    """Let the agent reach its model, as far as the budget of its task goes.
+
+    Gives why it must not begin, if nothing is left of that.
+    """
+    allowed = await _allowance(equipment, job)
+    if allowed and equipment.gateway.left_usd(allowed) <= 0:
+        yield f"{allowed.words}; no further agent begins"
+        return
+    async with equipment.gateway.socket(
+        workspace.gateway,
+        key=usage_key(job, question.name),
+        models=question.profile.models,
+        provider=question.profile.provider,
+        allowance=allowed,
+    ):
+        yield ""
+
+
+async def _allowance(equipment: Equipment, job: Job) -> Allowance | None:
+    budget_usd = job.assignment.budget_usd
+    if budget_usd is None:
+        return None
+    tasks, run = family(job.plan, job.task), job.run.id
+
+    def read(session: Session) -> tuple[Event, ...]:
+        return views.events_of(session, run, KINDS, tasks)
+
+    events = await equipment.database.transact(read)
+    return allowance(run, tasks, budget_usd, events)
 
 
 def _command(
@@ -161,6 +196,8 @@ def _excused(report: Report, before: Facts, after: Facts) -> Report:
     """Return the report; who gave up when the provider last refused to answer did not fail."""
     if report.outcome is not Outcome.FAILED or report.reason not in GAVE_UP:
         return report
+    if after.over_budget > before.over_budget:
+        return replace(report, reason=OVER_BUDGET, problem="the budget of its task is reached")
     if after.last_status == 429 and after.rate_limited > before.rate_limited:
         return replace(report, outcome=Outcome.TRY_AGAIN, reason="rate_limit")
     if after.last_status >= 500 and after.overloaded > before.overloaded:

@@ -9,6 +9,7 @@ from functools import reduce
 from sqlalchemy.orm import Session
 
 from commandcenter.core.agent import Outcome, Prompt, Report, Role, Usage
+from commandcenter.core.attempt import OVER_BUDGET
 from commandcenter.core.change import Change
 from commandcenter.core.check import Judgement, Verdict
 from commandcenter.core.errors import (
@@ -182,7 +183,12 @@ async def review(equipment: Equipment, run: str, task: str, number: int) -> Reco
         found, reports = await _verdict(equipment, vault, job, workspace)
     usages = tuple(report.usage for report in reports)
     if isinstance(found, InvalidVerdict):
-        return _reviewed({"decision": "invalid", "problem": found.problem}, profile.name, usages)
+        invalid = {
+            "decision": "invalid",
+            "problem": found.problem,
+            "over_budget": reports[-1].reason == OVER_BUDGET,
+        }
+        return _reviewed(invalid, profile.name, usages)
     published = await equipment.forge(job.run.upstream, job.run.target).review(
         job.status.proposal, found
     )
@@ -233,7 +239,7 @@ async def _verdict(
         if report.outcome in (Outcome.TRY_AGAIN, Outcome.STOPPED):
             raise WorkspaceError(f"The reviewer was interrupted ({report.reason}).")
         found = _judged(report, job, profile.name)
-        if isinstance(found, Review):
+        if isinstance(found, Review) or report.reason == OVER_BUDGET:
             return found, tuple(reports)
         problem = found.problem
     return InvalidVerdict(problem), tuple(reports)

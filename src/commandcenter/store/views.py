@@ -386,13 +386,16 @@ def newest_event_ms(session: Session) -> int:
 
 
 def events_of(
-    session: Session, run: str, kinds: Sequence[EventKind], task: str | None = None
+    session: Session,
+    run: str,
+    kinds: Sequence[EventKind],
+    tasks: tuple[str, ...] | None = None,
 ) -> tuple[Event, ...]:
-    """Return all events of a run, or of one task of it, that are of these kinds, in order."""
+    """Return all events of a run that are of these kinds, in order; of these tasks only, if any."""
     table = schema.events
     query = sa.select(table).where(table.c.run == run, table.c.kind.in_(kinds))
-    if task is not None:
-        query = query.where(table.c.task == task)
+    if tasks is not None:
+        query = query.where(table.c.task.in_(tasks))
     rows = session.execute(query.order_by(table.c.seq)).mappings()
     return tuple(_event(row) for row in rows)
 
