@@ -82,7 +82,7 @@ def test_a_handoff_of_all_tasks_is_no_error_where_one_has_such_a_pattern() -> No
     assert told(read(front="handoff: [codex]", task="**Pattern:** vote(3)")) == []
 
 
-@pytest.mark.parametrize(("body", "count"), [("x", "no checkbox"), ("- [ ] a", "one checkbox")])
+@pytest.mark.parametrize(("body", "count"), [("x", "no open"), ("- [ ] a\n- [x] b", "one open")])
 def test_a_chain_that_has_nothing_for_stages_is_doubtful(body: str, count: str) -> None:
     (found,) = told(read(task="**Pattern:** chain", body=body))
 

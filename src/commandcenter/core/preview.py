@@ -85,7 +85,7 @@ def _task(task: Task, assignment: Assignment, counting: Counting) -> TaskPreview
 def _pattern_runs(task: Task, assignment: Assignment, counting: Counting) -> int:
     if isinstance(assignment.pattern, Single) and not assignment.handoff.to:
         return 1  # its own tries are the ones that are bounded
-    return counting.runs_max(assignment.pattern, assignment.handoff, len(task.steps))
+    return counting.runs_max(assignment.pattern, assignment.handoff, len(task.open_steps))
 
 
 def _runs(assignment: Assignment, pattern_runs: int) -> int:

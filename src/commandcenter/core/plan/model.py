@@ -179,6 +179,11 @@ class Task:
         return tuple(v.text for v in self.verification if v.kind is VerificationKind.COMMAND)
 
     @property
+    def open_steps(self) -> tuple[Step, ...]:
+        """Return the checkboxes that are not ticked."""
+        return tuple(step for step in self.steps if not step.done)
+
+    @property
     def sha256(self) -> str:
         """Return a digest of what it asks for, to see on resume whether it was edited."""
         parts = [self.title, self.instructions, self.commit]

@@ -135,7 +135,7 @@ def _combined(plan: Plan, task: Task) -> Iterable[Diagnostic]:
         # What is said further away is overruled, as ever.
         if spoken.index(handoff_at) <= spoken.index(pattern_at):
             yield _unfit(task, pattern, handoff_at)
-    elif isinstance(pattern, Chain) and not pattern.stages and len(task.steps) < 2:
+    elif isinstance(pattern, Chain) and not pattern.stages and len(task.open_steps) < 2:
         yield _stageless(task, pattern_at)
 
 
@@ -152,7 +152,7 @@ def _unfit(task: Task, pattern: Pattern, place: Place) -> Diagnostic:
 
 
 def _stageless(task: Task, place: Place) -> Diagnostic:
-    count = "one checkbox" if task.steps else "no checkbox"
+    count = "one open checkbox" if task.open_steps else "no open checkbox"
     message = f"task {task.id} is a chain without stages, and has {count} to be one"
     hint = 'name them: chain("write the tests", "make them pass")'
     line = place.lines.get("pattern", task.span.start)
