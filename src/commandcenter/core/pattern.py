@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 CANDIDATES_MAX = 7
 STAGES_MAX = 12
 SUBTASKS_MAX = 20
+DELEGATED_MAX = 200
+"""Most tasks that those of one run are split into, all together."""
 ROUNDS_MAX = 100
 HANDOFFS_MAX = 10
 TEAM_MAX = 12

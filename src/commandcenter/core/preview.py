@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from commandcenter.core.assignment import Assignment, Choices, assign
-from commandcenter.core.pattern import Handoff, Pattern, Single
+from commandcenter.core.pattern import DELEGATED_MAX, Handoff, Pattern, Single
 from commandcenter.core.plan import Plan, Task
 from commandcenter.core.words import count
 
 ASKED_TWICE = 2
 """Runs of a reviewer for one review: one, and one more when its answer is no verdict."""
-SUBTASKS_MAX = 200
-"""Most tasks that those of one run are split into, all together."""
 BESIDES = "not counted: runs that the world ended, and what people ask for meanwhile"
 
 
@@ -78,7 +76,7 @@ def _task(task: Task, assignment: Assignment, counting: Counting) -> TaskPreview
     parts = counting.subtasks_max(assignment.pattern)
     whole = _runs(assignment, _pattern_runs(task, assignment, counting))
     tries = assignment.attempts or 1
-    runs = whole + min(SUBTASKS_MAX, tries * parts) * _runs(assignment, 1)
+    runs = whole + min(DELEGATED_MAX, tries * parts) * _runs(assignment, 1)
     return TaskPreview(task.id, runs, assignment.budget_usd)
 
 

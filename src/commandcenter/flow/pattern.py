@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from commandcenter.core.agent import Outcome, Role
 from commandcenter.core.attempt import OVER_BUDGET, GiveUp, TryAgain, after_stop
 from commandcenter.core.pattern import (
+    DELEGATED_MAX,
     Answer,
     Conclusion,
     Delegate,
@@ -53,8 +54,6 @@ from commandcenter.store.asks import Asked
 Record = dict[str, Any]  # Any: JSON, a step's recorded result
 Rounds = Sequence[Sequence[Asked]]
 
-SUBTASKS_MAX = 200
-"""Most tasks that those of one run are split into, all together."""
 TEXT_MAX = 300
 """Most characters of an ask that an event tells."""
 REASONS: Mapping[Result, Reason] = {
@@ -118,19 +117,21 @@ class Patterns:
         if self._transitions.cancel_if_requested(session, key):
             return []
         if counts and record["reply"]["reason"] == OVER_BUDGET:
-            return self._break_off(session, key, place.round)
+            words = "its budget is reached, so no further agent begins"
+            return self._break_off(session, key, asked, GiveUp(Reason.EXHAUSTED, words))
         if counts:
             return self._round_grew(session, key, place.round)
         if asked.reply is None:
-            self._stopped(session, key, asked, record)
+            return self._stopped(session, key, asked, record)
         return []
 
-    def _break_off(self, session: Session, key: TryKey, number: int) -> list[int]:
-        """End the task whose budget is reached; return who else of the round is still asked."""
-        explanation = "its budget is reached, so no further agent begins"
-        self._transitions.follow(session, key, GiveUp(Reason.EXHAUSTED, explanation))
+    def _break_off(
+        self, session: Session, key: TryKey, asked: Asked, following: GiveUp | TryAgain
+    ) -> list[int]:
+        """End the try; return who of its round is still asked."""
+        self._transitions.follow(session, key, following)
         rounds = asks.rounds(session, key.run, key.task, key.number)
-        return [each.position for each in rounds[number - 1] if each.reply is None]
+        return [each.position for each in rounds[asked.round - 1] if each.reply is None]
 
     def _tell(
         self, session: Session, key: TryKey, asked: Asked, record: Record, *, counts: bool
@@ -141,7 +142,7 @@ class Patterns:
         data = {**_told(asked, record, counts=counts), **_sum(uses)}
         facts.append(session, self._transitions.event(key, EventKind.TASK_ANSWERED, data))
 
-    def _stopped(self, session: Session, key: TryKey, asked: Asked, record: Record) -> None:
+    def _stopped(self, session: Session, key: TryKey, asked: Asked, record: Record) -> list[int]:
         """Ask again after the world ended an ask, in the same place or, if that is lost, anew."""
         attempt = self._transitions.update(session, key)
         stops = asks.stop(session, key.run, key.task, asked)
@@ -154,11 +155,11 @@ class Patterns:
             lost=record.get("lost", False),
         )
         if isinstance(following, GiveUp | TryAgain):
-            self._transitions.follow(session, key, following)
-            return
+            return self._break_off(session, key, asked, following)
         waiting_for = f"the model provider ({reason})" if following else "its next try"
         self._transitions.enter(session, key, Phase.WAITING, waiting_for)
         self._enqueue(session, key, asked, delay_s=following, identity=f"/s{stops}")
+        return []
 
     def _round_grew(self, session: Session, key: TryKey, number: int) -> list[int]:
         rounds = asks.rounds(session, key.run, key.task, key.number)
@@ -250,8 +251,8 @@ class Patterns:
         asked = Asked(key.number, number, 1, delegate_to_json(step))
         asks.insert(session, key.run, key.task, [asked])
         before = sum(bool(task.parent) for task in job.plan.tasks)
-        if before + len(step.tasks) > SUBTASKS_MAX:
-            problem = f"the tasks of one run are split into {SUBTASKS_MAX} at most"
+        if before + len(step.tasks) > DELEGATED_MAX:
+            problem = f"the tasks of one run are split into {DELEGATED_MAX} at most"
             self._join(session, key, asked, Joined((), problem=problem))
             return
         plan = grafted(job.plan, step.tasks)

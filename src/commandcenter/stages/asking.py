@@ -19,7 +19,6 @@ from commandcenter.core.agent import (
     Profile,
     Prompt,
     Report,
-    Role,
     Usage,
 )
 from commandcenter.core.attempt import OVER_BUDGET
@@ -53,6 +52,8 @@ class Question:
     profile: Profile
     prompt: Prompt
     details: Mapping[str, Any]  # Any: JSON, the rest of `cc.input/1`
+    cost_before_usd: float = 0.0
+    """What the agent said that the conversation had cost when it last ended."""
 
 
 async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Question) -> Report:
@@ -80,8 +81,7 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
     equipment.logs.keep(job.run.id, job.task.id, job.attempt.number, question.name, completed)
     claimed = agent.report(completed, workspace.result("result.json"))
     report = _excused(claimed, told, equipment.gateway.facts(key))
-    goes_on = report.session and question.prompt.role is Role.WORK
-    said_before = job.attempt.session_cost_usd if goes_on else 0.0
+    said_before = question.cost_before_usd if report.session else 0.0
     return replace(
         report,
         usage=_merged(report.usage, metered, said_before),

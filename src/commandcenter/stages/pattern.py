@@ -47,6 +47,8 @@ class _Asking:
     asked: Asked
     before: tuple[Asked, ...]
     """What was asked before in this try."""
+    over: bool
+    """Whether nothing that it can answer is needed any more."""
 
     @property
     def ask(self) -> Ask:
@@ -68,10 +70,9 @@ class _Asking:
         return task_ref(self.job.run.id, self.job.task.id, self.asked.name)
 
     @property
-    def in_lane(self) -> tuple[Ask, ...]:
+    def in_lane(self) -> tuple[Asked, ...]:
         """Return what was asked before in the same lane."""
-        asked = [ask_from_json(each.record) for each in self.before if "lane" in each.record]
-        return tuple(each for each in asked if each.lane == self.ask.lane)
+        return tuple(each for each in self.before if each.record.get("lane") == self.ask.lane)
 
 
 async def base(equipment: Equipment, run: str, task: str, number: int) -> Record:
@@ -91,7 +92,7 @@ async def answer(
     answer is not needed any more. A second call attaches to the first one's agent.
     """
     asking = await _asking(equipment, run, task, number, round_, position)
-    if asking.asked.reply is not None:
+    if asking.over:
         return await still(equipment, run, task, number, round_, position)
     return await (_aside(asking) if asking.ask.lane == READ_ONLY else _in_lane(asking))
 
@@ -99,15 +100,17 @@ async def answer(
 async def _asking(
     equipment: Equipment, run: str, task: str, number: int, round_: int, position: int
 ) -> _Asking:
-    def found(session: Session) -> tuple[Job, Asked, tuple[Asked, ...]]:
+    def found(session: Session) -> tuple[Job, Asked, tuple[Asked, ...], bool]:
         job = read(session, equipment.plans, run, task, number)
         before = asks.rounds(session, run, task, number)[: round_ - 1]
         asked = asks.read(session, run, task, number, round_, position)
-        return job, asked, tuple(each for one in before for each in one)
+        ended = job.status.state.ended or views.last_attempt(session, run, task) != number
+        over = ended or asked.reply is not None
+        return job, asked, tuple(each for one in before for each in one), over
 
-    job, asked, before = await equipment.database.transact(found)
+    job, asked, before, over = await equipment.database.transact(found)
     vault = await equipment.vaults.open(job.run.upstream)
-    return _Asking(equipment, vault, job, asked, before)
+    return _Asking(equipment, vault, job, asked, before, over)
 
 
 async def still(
@@ -271,16 +274,20 @@ class _Said:
 
 
 async def _said(asking: _Asking, workspace: Workspace, diffs: Mapping[str, str]) -> _Said:
-    reports, problem = [], ""
+    reports: list[Report] = []
+    problem = ""
+    conversation = _conversation(asking)
     for again in (False, True):
-        question = await _question(asking, diffs, problem, again=again)
+        if again:
+            conversation = replace(conversation, resume=True, cost_usd=reports[-1].session_cost_usd)
+        question = await _question(asking, conversation, diffs, problem, again=again)
         report = await ask(asking.equipment, asking.job, workspace, question)
         reports.append(report)
         reply, problem = _read(asking.ask, report)
         if not problem:
             break
-    session, _ = _conversation(asking)
-    return _Said(replace(reply, problem=problem), asking.profile.name, session, tuple(reports))
+    reply = replace(reply, problem=problem)
+    return _Said(reply, asking.profile.name, conversation.session, tuple(reports))
 
 
 def _read(asked: Ask, report: Report) -> tuple[Reply, str]:
@@ -299,11 +306,15 @@ def _read(asked: Ask, report: Report) -> tuple[Reply, str]:
 
 
 async def _question(
-    asking: _Asking, diffs: Mapping[str, str], problem: str, *, again: bool
+    asking: _Asking,
+    conversation: _Conversation,
+    diffs: Mapping[str, str],
+    problem: str,
+    *,
+    again: bool,
 ) -> Question:
     asked, job = asking.ask, asking.job
-    session, resume = _conversation(asking)
-    if again or resume:
+    if conversation.resume:
         text = continued_pattern_prompt(asked, problem)
     else:
         text = pattern_prompt(
@@ -319,8 +330,9 @@ async def _question(
         name=f"{asking.name}-again" if again else asking.name,
         phase=Phase.WORKING,
         profile=asking.profile,
-        prompt=Prompt(text, asked.role, session, resume or again),
+        prompt=Prompt(text, asked.role, conversation.session, conversation.resume),
         details=_details(asking, diffs, problem),
+        cost_before_usd=conversation.cost_usd,
     )
 
 
@@ -346,26 +358,30 @@ def _details(
     }
 
 
-def _conversation(asking: _Asking) -> tuple[str, bool]:
-    """Return the UUID of the conversation, and whether an earlier ask began it.
+@dataclass(frozen=True)
+class _Conversation:
+    """A conversation of an agent."""
 
-    A lane has one conversation for each profile, until a fresh one is asked for. Who only reads,
-    and whom the world interrupted, begins a new one.
+    session: str
+    """Its UUID."""
+    resume: bool = False
+    """Whether an earlier ask began it."""
+    cost_usd: float = 0.0
+    """What the agent said that it had cost so far."""
+
+
+def _conversation(asking: _Asking) -> _Conversation:
+    """Return the conversation that an ask belongs to.
+
+    A lane has one for each profile, until a fresh one is asked for. Who only reads, and whom the
+    world interrupted, begins a new one.
     """
-    asked, stops = asking.ask, asking.asked.stops
-    if asked.lane == READ_ONLY:
-        return _uuid(f"{asking.name}/{asking.job.workspace('aside')}"), False
-    whose = asking.profile.name
-    mine = [each for each in asking.in_lane if _is_of(asking, each, whose)]
-    begun = sum(each.fresh for each in (*mine, asked))
-    key = f"{asking.job.lane_key(asked.lane)}/{whose}/{begun}"
-    if stops:
-        return _uuid(f"{key}/{asking.name}"), False
-    return _uuid(key), bool(mine) and not asked.fresh
-
-
-def _is_of(asking: _Asking, asked: Ask, profile: str) -> bool:
-    return asking.job.profile_of(asked.role, asked.profile).name == profile
+    asked, whose = asking.ask, asking.profile.name
+    said = [each.reply["by"] for each in asking.in_lane if each.reply and "by" in each.reply]
+    mine = [by for by in said if by["profile"] == whose]
+    if asked.lane == READ_ONLY or asked.fresh or asking.asked.stops or not mine:
+        return _Conversation(_uuid(f"{asking.job.lane_key(asked.lane)}/{asking.name}"))
+    return _Conversation(mine[-1]["session"], True, mine[-1]["session_cost_usd"])
 
 
 def _uuid(text: str) -> str:

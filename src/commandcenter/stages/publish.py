@@ -151,11 +151,8 @@ def _evidence(session: Session, job: Job) -> tuple[Verdict, Change, Usage]:
 
 def _with_pattern(session: Session, job: Job, usage: Usage) -> Usage:
     """Return what a try used, with all that the agents of its pattern did."""
-    answered = [
-        event.data
-        for event in views.events_of(session, job.run.id, [EventKind.TASK_ANSWERED])
-        if (event.task, event.attempt) == (job.task.id, job.attempt.number)
-    ]
+    told = views.events_of(session, job.run.id, [EventKind.TASK_ANSWERED], (job.task.id,))
+    answered = [event.data for event in told if event.attempt == job.attempt.number]
     if not answered:
         return usage
     return Usage(

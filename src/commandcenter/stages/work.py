@@ -105,6 +105,7 @@ async def _question(equipment: Equipment, job: Job) -> Question:
             "round": attempt.review_rounds + 1,
             "feedback": attempt.feedback,
         },
+        cost_before_usd=attempt.session_cost_usd,
     )
 
 
