@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -136,8 +137,14 @@ def _role_words(roles: Mapping[str, str]) -> str:
     return roles_text({Role(role): profile for role, profile in roles.items()})
 
 
+@lru_cache(maxsize=1024)
+def _read(label: str, text: str) -> object:
+    """Return what a text says, or its fault; thousands of tasks mostly have the same ones."""
+    return PARSERS[label](text)
+
+
 def _parsed(where: str, label: str, text: str) -> object:
-    found = PARSERS[label](text)
+    found = _read(label, text)
     if isinstance(found, Fault):
         place = f"{where}: `{text[:200]}`, column {found.column}"
         raise InputError(f"{place}: {found.message}.", hint=found.hint)

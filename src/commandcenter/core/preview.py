@@ -100,4 +100,4 @@ def _runs(assignment: Assignment, pattern_runs: int) -> int:
 
 def told(previewed: Preview) -> Sequence[str]:
     """Return the bounds of a run in sentences, for its notes."""
-    return (f"This run makes {previewed.words} ({BESIDES}).",)
+    return (f"This run can come to {previewed.words} ({BESIDES}).",)
