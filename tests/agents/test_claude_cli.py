@@ -17,6 +17,7 @@ import pytest
 
 from commandcenter.agents.claude import ClaudeCode
 from commandcenter.core.agent import EventKind, Limits, Outcome, Profile, Prompt, Report, Role
+from commandcenter.core.budget import Allowance
 from commandcenter.core.verdict import parse_verdict
 from commandcenter.core.workspace import Command, Completed, Ended
 from commandcenter.gateway.credentials import ApiKey, Provider
@@ -227,6 +228,18 @@ async def test_a_refused_key_fails_at_once_and_says_so(bench: Bench) -> None:
     assert (report.outcome, report.reason) == (Outcome.FAILED, "auth")
     assert "key revoked" in report.text
     assert len(bench.server.requests) == 1
+
+
+async def test_a_reached_budget_fails_at_once_and_says_so(bench: Bench) -> None:
+    await bench.gateway.open(
+        bench.folder, key="a", allowance=Allowance("r/2.1/0", "2.1", 12.0, left_usd=0.0)
+    )
+
+    report = await bench.ask("TASK:hello")
+
+    assert (report.outcome, report.reason) == (Outcome.FAILED, "api")
+    assert "the budget of task 2.1 ($12) is reached" in report.text
+    assert bench.server.requests == []
 
 
 async def test_a_long_rate_limit_ends_the_run_and_the_gateway_knows_how_long(bench: Bench) -> None:

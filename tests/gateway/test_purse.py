@@ -6,6 +6,8 @@ import asyncio
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from commandcenter.core.prices import Price
 from commandcenter.gateway.purse import Asked, Purse, asked
@@ -109,3 +111,28 @@ def test_what_a_request_asks_for_is_read_or_not_believed(
     body: str, encoding: str, found: Asked | None
 ) -> None:
     assert asked(body.encode(), encoding) == found
+
+
+REQUESTS = st.lists(
+    st.tuples(st.floats(0.01, 2.0), st.floats(0.0, 1.0)).map(lambda two: (two[0], two[0] * two[1])),
+    max_size=12,
+)
+
+
+@given(st.floats(0.0, 5.0), REQUESTS)
+async def test_no_more_is_paid_than_there_was_whoever_asks_at_the_same_time(
+    budget: float, requests: list[tuple[float, float]]
+) -> None:
+    purse, paid = Purse(budget), [0.0]
+
+    async def ask(most: float, cost: float) -> None:
+        if await purse.set_aside(most):
+            await asyncio.sleep(0)
+            purse.pay(cost)
+            paid.append(cost)
+            purse.give_back(most)
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(ask(most, cost) for most, cost in requests))
+
+    assert sum(paid) <= budget + 1e-6
