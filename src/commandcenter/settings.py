@@ -596,9 +596,11 @@ def _with_environment(settings: Settings, environ: Mapping[str, str]) -> Setting
         if not port.isdecimal() or int(port) > PORT_MAX:
             raise InputError(f"PORT={port} is not a port.", hint=f"use a number up to {PORT_MAX}")
         settings = replace(settings, port=int(port))
-    for profile_name in (settings.work, settings.review, *settings.roles.values()):
+    for profile_name in (settings.work, settings.review):
         if profile_name != NO_REVIEW:
             settings.profile(profile_name)
+    for profile_name in settings.roles.values():
+        settings.profile(profile_name)
     return replace(settings, data_dir=settings.data_dir.absolute())
 
 

@@ -429,6 +429,7 @@ def test_no_review_is_said_as_a_plan_would(loaded: Loader) -> None:
         ('[defaults]\npattern = "voet(3)"', "`pattern`: there is no pattern `voet`"),
         ('[defaults]\nhandoff = ""\npatern = "single"', "no setting `patern`"),
         ('[roles]\njudge = "nobody"', "no agent profile `nobody`"),
+        ('[roles]\njudge = "none"', "no agent profile `none`"),
         ('[roles]\njugde = "claude"', "no setting `jugde`"),
         ("[limits]\nreview_rounds = 21", "must be at most 20"),
     ],
