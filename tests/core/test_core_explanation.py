@@ -146,7 +146,7 @@ def test_a_task_that_landed_in_its_second_try_tells_its_way() -> None:
         "Try 1 began.",
         "claude left 2 files, +3 -1, as commit abcdef012345.",
         "Of that was left out: a pipe.",
-        "Its checks did not pass (failed): tests (exit code 1).",
+        "Its checks did not pass (failed): `tests` (exit code 1).",
         "So try 2 was to follow: checks did not pass: `tests` (failed).",
         "Try 2 began.",
         "claude left 2 files, +3 -1, as commit abcdef012345.",
@@ -188,7 +188,7 @@ def test_a_task_without_checks_and_one_whose_checks_failed_before_are_told_apart
     assert told(STARTED, checked(), checked(before), flaky)[2:] == (
         "Its result was not verified: the task has no check.",
         "Its checks passed (1 check).",
-        "Not held against it, since they fail without its change, too: tests.",
+        "Not held against it, since they fail without its change, too: `tests`.",
         "Its checks passed (1 check).",
         "Of the checks some are flaky: tests.",
     )
@@ -242,7 +242,7 @@ def test_a_vote_tells_candidates_who_was_out_and_which_criterion_decided() -> No
         "Try 1 began.",
         "Round 1 asked claude to work in lane 1, codex to work in lane 2, claude to work in lane "
         "3.",
-        "claude in lane 1 left 2 files, +3 -1, and checks did not pass: tests.",
+        "claude in lane 1 left 2 files, +3 -1, and checks did not pass: `tests`.",
         "claude in lane 1 is flagged: It deletes tests/test_a.py.",
         "codex in lane 2 left 2 files, +3 -1, and the checks passed.",
         "claude in lane 3 left 2 files, +3 -1, and the checks passed.",
@@ -321,6 +321,24 @@ def test_a_route_tells_the_decision_and_a_handoff_who_passed_on_to_whom() -> Non
     )
 
 
+def test_who_left_a_lane_as_it_was_is_told_so() -> None:
+    worker = ("work", "a", 1)
+    sentences = told(
+        STARTED,
+        round_(1, worker),
+        left(1, tree="t1", checks="failed", failing=["tests"]),
+        round_(2, worker),
+        left(2, tree="t1", checks="failed", failing=["tests"]),
+        round_(3, worker),
+        left(3, tree="t2"),
+    )
+    assert [each for each in sentences if "left" in each] == [
+        "a in lane 1 left 2 files, +3 -1, and checks did not pass: `tests`.",
+        "a in lane 1 left 2 files, +3 -1, as it was before, and checks did not pass: `tests`.",
+        "a in lane 1 left 2 files, +3 -1, and the checks passed.",
+    ]
+
+
 def test_a_router_that_gave_no_answer_leaves_the_fallback_told() -> None:
     sentences = told(
         STARTED,
@@ -367,9 +385,9 @@ def test_a_ledger_tells_its_course_its_stalls_and_the_bound_that_was_reached() -
         "Round 3 asked boss to manage.",
         'boss is satisfied, saying "all is there"',
         "The pattern ended, exhausted, since a bound was reached: Not done after 2 rounds.",
-        "The ledger went through 2 rounds; the plan was made anew 1 time; 2 stalls at the end.",
+        "The ledger was kept for 2 rounds; the plan was made anew 1 time; 2 stalls at the end.",
         "In this order acted: docs, a.",
-        "The best that was made, commit cccccccccccc, fails tests.",
+        "The best that was made, commit cccccccccccc, fails `tests`.",
     )
 
 
@@ -418,7 +436,7 @@ def test_the_checks_of_a_split_task_on_what_its_sub_tasks_made_are_told() -> Non
     sentences = told(STARTED, SPLIT, joined(verdict=verdict, commit="c" * 40))
     assert sentences[-1] == (
         "Then its own checks were run on commit cccccccccccc with what had landed, and checks did "
-        "not pass: tests."
+        "not pass: `tests`."
     )
 
 

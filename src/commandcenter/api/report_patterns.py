@@ -67,7 +67,8 @@ def _change(answered: Answered) -> str:
     if not answered.commit:
         return ""
     size = f"{count(answered.files, 'file')}, +{answered.insertions} -{answered.deletions}"
-    return size if answered.files else "none"
+    still = "" if answered.moved else ", as before"
+    return f"{size}{still}" if answered.files else "none"
 
 
 def _tokens(runs: Sequence[Answered]) -> str:

@@ -25,6 +25,7 @@ class AnsweredAnswer(BaseModel):
     files: int
     insertions: int
     deletions: int
+    moved: bool = Field(description="Whether its lane holds another tree than before.")
     checks: str | None = Field(description="Judgement of the checks; null: they were not run.")
     failing: list[str]
     flags: list[str] = Field(description="Tests and checks that it weakened, in sentences.")
@@ -48,6 +49,7 @@ class AnsweredAnswer(BaseModel):
             files=answered.files,
             insertions=answered.insertions,
             deletions=answered.deletions,
+            moved=answered.moved,
             checks=answered.checks or None,
             failing=list(answered.failing),
             flags=list(answered.flags),

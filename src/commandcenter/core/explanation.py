@@ -29,6 +29,8 @@ KINDS = tuple(
 """The events that an explanation is made of."""
 QUOTED_MAX = 300
 """Most characters of what somebody else wrote that one sentence quotes."""
+TOLD_MAX = 160
+"""Most characters of what an agent was told that are quoted."""
 NAMES_MAX = 8
 
 _ENDS = (
@@ -219,7 +221,9 @@ def _asks(one: Round, *, open_: bool) -> Iterator[str]:
 
 def _task_of(asked: Asked) -> str:
     where = f" in lane {asked.lane}" if asked.lane else ""
-    told = _saying(asked.text) if asked.role == Role.WORK else ""
+    # What the others are asked besides the task is the same in every run.
+    text = _clipped(asked.text, TOLD_MAX) if asked.role == Role.WORK else ""
+    told = f', told "{text}"' if text else ""
     return f"{_name(asked.profile)} to {_VERBS.get(asked.role, asked.role)}{where}{told}"
 
 
@@ -274,8 +278,9 @@ def _left(answered: Answered) -> Iterator[str]:
     if answered.refused:
         yield f"left what could not be taken: {_clipped(answered.refused)}"
     elif answered.commit:
+        still = ", as it was before" if answered.files and not answered.moved else ""
         size = _size(answered.files, vars(answered))
-        yield f"left {size}{_checks_of(answered.checks, answered.failing)}"
+        yield f"left {size}{still}{_checks_of(answered.checks, answered.failing)}"
 
 
 def _checks_of(judgement: str, failing: Sequence[str]) -> str:
@@ -288,7 +293,7 @@ def _checks_of(judgement: str, failing: Sequence[str]) -> str:
             return ", and there is no check of it"
         case _:
             words = "did not pass" if judgement == "failed" else "could not be run"
-            return f", and checks {words}: {_listed(failing)}"
+            return f", and checks {words}: {_quoted(failing)}"
 
 
 def _said(result: Mapping[str, Any]) -> str:
@@ -384,12 +389,12 @@ def what_decided(facts: Mapping[str, Any]) -> Iterator[str]:
 def _course(facts: Mapping[str, Any]) -> Iterator[str]:
     rounds, resets = count(facts.get("rounds", 0), "round"), count(facts.get("resets", 0), "time")
     stalls = count(facts["stalls"], "stall")
-    yield f"The ledger went through {rounds}; the plan was made anew {resets}; {stalls} at the end"
+    yield f"The ledger was kept for {rounds}; the plan was made anew {resets}; {stalls} at the end"
     if acted := facts.get("acted"):
         yield f"In this order acted: {_listed(acted, most=len(acted))}"
     if best := facts.get("best"):
         failing = best.get("failing") or ()
-        how = f"fails {_listed(failing)}" if failing else "fails no check"
+        how = f"fails {_quoted(failing)}" if failing else "fails no check"
         yield f"The best that was made, commit {best['commit'][:12]}, {how}"
 
 
@@ -408,13 +413,13 @@ def _checked(data: Mapping[str, Any], *, combined: bool) -> Iterator[str]:
         yield f"{where} checks passed ({count(len(receipts), 'check')})"
     excused = [each["check"] for each in receipts if each["found"] == Found.FAILED_ON_BASE]
     if excused:
-        yield f"Not held against it, since they fail without its change, too: {_listed(excused)}"
+        yield f"Not held against it, since they fail without its change, too: {_quoted(excused)}"
     if flaky := data.get("flaky"):
         yield f"Of the checks some are flaky: {_listed(flaky)}"
 
 
 def _receipts(bad: Iterable[Mapping[str, Any]]) -> str:
-    return _listed([f"{_clipped(each['check'])} ({_how(each)})" for each in bad])
+    return _listed([f"`{_clipped(each['check'])}` ({_how(each)})" for each in bad])
 
 
 def _how(receipt: Mapping[str, Any]) -> str:
@@ -478,6 +483,10 @@ def _listed(names: Sequence[Any], most: int = NAMES_MAX) -> str:  # Any: JSON
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
-def _clipped(words: Any) -> str:  # Any: JSON
+def _quoted(names: Sequence[Any]) -> str:  # Any: JSON
+    return _listed([f"`{_clipped(name)}`" for name in names])
+
+
+def _clipped(words: Any, most: int = QUOTED_MAX) -> str:  # Any: JSON
     line = one_line(str(words))
-    return line if len(line) <= QUOTED_MAX else f"{line[: QUOTED_MAX - 1]}…"
+    return line if len(line) <= most else f"{line[: most - 1]}…"

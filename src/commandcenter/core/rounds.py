@@ -32,6 +32,9 @@ class Answered:
     """Why what it left could not be taken."""
     commit: str = ""
     """What its lane held afterwards; empty: nothing was taken."""
+    tree: str = ""
+    moved: bool = True
+    """Whether the lane holds another tree than after the ask before; at first: than the base."""
     files: int = 0
     insertions: int = 0
     deletions: int = 0
@@ -144,7 +147,8 @@ def _after(one: Played, event: Event) -> Played:
         case EventKind.TASK_ROUND:
             return replace(one, pattern=data["pattern"], rounds=(*one.rounds, _round(event)))
         case EventKind.TASK_ANSWERED:
-            return _in_round(one, data["round"], lambda each: _with_answer(each, event))
+            before = [each for each in one.rounds if each.number < data["round"]]
+            return _in_round(one, data["round"], lambda each: _with_answer(each, event, before))
         case EventKind.TASK_JOINED:
             number = data["round"]
             if not any(each.number == number for each in one.rounds):
@@ -177,17 +181,28 @@ def _round(event: Event) -> Round:
     )
 
 
-def _with_answer(one: Round, event: Event) -> Round:
+def _with_answer(one: Round, event: Event, before: Sequence[Round]) -> Round:
     position = event.data["position"]
-    asks = (_answer_to(each, event) if each.position == position else each for each in one.asks)
+    asks = (
+        _answer_to(each, event, before) if each.position == position else each for each in one.asks
+    )
     return replace(one, asks=tuple(asks))
 
 
-def _answer_to(asked: Asked, event: Event) -> Asked:
+def _answer_to(asked: Asked, event: Event, before: Sequence[Round]) -> Asked:
     answered = _answered(event, asked.profile)
     if event.data.get("counts", True):
-        return replace(asked, answered=answered)
+        tree = _tree_before(asked.lane, before)
+        moved = answered.tree != tree if tree else answered.files > 0
+        return replace(asked, answered=replace(answered, moved=moved))
     return replace(asked, uncounted=(*asked.uncounted, answered))
+
+
+def _tree_before(lane: int, rounds: Sequence[Round]) -> str:
+    """Return what a lane held before a round; empty: the base."""
+    asks = [asked for one in rounds for asked in one.asks if asked.lane == lane]
+    trees = [asked.answered.tree for asked in asks if asked.answered and asked.answered.tree]
+    return trees[-1] if trees else ""
 
 
 def _answered(event: Event, profile: str) -> Answered:
@@ -202,6 +217,7 @@ def _answered(event: Event, profile: str) -> Answered:
         problem=data.get("problem", ""),
         refused=data.get("refused", ""),
         commit=data.get("head", ""),
+        tree=data.get("tree", ""),
         files=data.get("files", 0),
         insertions=data.get("insertions", 0),
         deletions=data.get("deletions", 0),
