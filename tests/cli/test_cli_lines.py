@@ -61,6 +61,43 @@ def _event(kind: EventKind, task: str | None = "1.2", **data: Any) -> EventAnswe
             "Add the parser: failed, it gave up (task 1.2)",
         ),
         (
+            _event(
+                EventKind.TASK_ROUND,
+                pattern="vote(2)",
+                round=1,
+                asks=[{"profile": "opus", "role": "work"}, {"profile": "codex", "role": "judge"}],
+            ),
+            "Add the parser: round 1 of vote(2) asks opus to work, codex to judge (task 1.2)",
+        ),
+        (
+            _event(
+                EventKind.TASK_ANSWERED,
+                profile="opus",
+                role="work",
+                outcome="done",
+                checks="failed",
+                files=1,
+                insertions=3,
+                deletions=2,
+                flags=["It deletes a test."],
+                left=[],
+            ),
+            "Add the parser: opus (work) answered: done; checks failed; 1 file, +3 -2; It deletes "
+            "a test (task 1.2)",
+        ),
+        (
+            _event(
+                EventKind.TASK_JOINED,
+                children=[{"satisfied": True}, {"satisfied": False}],
+                verdict=None,
+            ),
+            "Add the parser: 1 of 2 sub-tasks have landed (task 1.2)",
+        ),
+        (
+            _event(EventKind.TASK_CONCLUDED, result="rejected", words="None passed."),
+            "Add the parser: its pattern ended, rejected, None passed (task 1.2)",
+        ),
+        (
             _event(EventKind.TASK_SKIPPED, reason="dependency"),
             "Add the parser: skipped, dependency (task 1.2)",
         ),
@@ -77,6 +114,17 @@ def test_a_transition_is_a_line_with_the_subject_first_and_the_id_last(
 @pytest.mark.parametrize("kind", [kind for kind in EventKind if kind is not EventKind.AGENT])
 def test_every_kind_of_transition_has_words(kind: EventKind) -> None:
     assert line_of(_event(kind), TITLES)
+
+
+def test_a_sub_task_is_named_as_soon_as_its_task_is_split() -> None:
+    out = io.StringIO()
+    lines = Lines(out)
+    tasks = [{"id": "1.2-1", "title": "Lexer"}]
+    lines.happened(_event(EventKind.TASK_ROUND, pattern="plan", round=2, tasks=tasks))
+    lines.happened(_event(EventKind.TASK_STARTED, "1.2-1"))
+    first, second = out.getvalue().splitlines()
+    assert first.endswith("round 2 of plan splits it into 1 task: 1.2-1 Lexer (task 1.2)")
+    assert second.endswith("Lexer: started, attempt 2 (task 1.2-1)")
 
 
 def test_an_agents_words_are_no_transition() -> None:

@@ -422,6 +422,27 @@ def test_a_split_tells_its_tasks_and_how_each_ended() -> None:
     )
 
 
+def test_a_split_that_could_not_be_used_is_told_from_one_that_was_made() -> None:
+    answer = {"schema": "cc.subplan/1", "tasks": [{}], "rationale": "a cycle"}
+    planner = ("plan", "planner", 0)
+    sentences = told(
+        STARTED,
+        round_(0, planner, pattern="plan"),
+        answered(0, result=answer),
+        round_(1, planner, pattern="plan"),
+        answered(1, result=answer),
+        SPLIT,
+    )
+    assert sentences[3:8] == (
+        "Round 0 asked planner to plan.",
+        'planner answered with 1 task, saying "a cycle"',
+        "No split was made of that, and another one was asked for.",
+        "Round 1 asked planner to plan.",
+        'planner answered with 1 task, saying "a cycle"',
+    )
+    assert sentences[8].startswith("Round 2 split it into 2 tasks")
+
+
 def test_a_split_that_goes_on_tells_where_its_tasks_stand() -> None:
     working = replace(NEW, id="1.1-1", title="Lexer", parent=TASK, state=State.IN_PROGRESS)
     subtasks = [replace(working, phase=Phase.WORKING, attempt=2)]

@@ -9,7 +9,7 @@ import click
 from commandcenter.api.schema import EventAnswer
 from commandcenter.cli.client import Client, reading
 from commandcenter.cli.invocation import Invocation, invocation
-from commandcenter.cli.lines import line_of, titles_of
+from commandcenter.cli.lines import learn, line_of, titles_of
 from commandcenter.cli.signals import Stop, until_stopped
 from commandcenter.settings import Settings
 
@@ -35,6 +35,7 @@ async def _events(settings: Settings, run: str, stop: Stop, *, follow: bool, as_
         while True:
             found = await client.events(run, after=after, wait_s=_WAIT_S if follow else 0)
             for event in found:
+                learn(titles, event)
                 _print(event, titles, as_json=as_json)
                 after = event.seq
             if not found and not (follow and await _goes_on(client, run)):

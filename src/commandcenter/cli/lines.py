@@ -19,6 +19,7 @@ class Lines:
 
     def happened(self, event: EventAnswer) -> None:
         """Print an event, unless it is only an agent's words."""
+        learn(self._titles, event)
         line = line_of(event, self._titles)
         if line:
             print(line, file=self._out, flush=True)
@@ -36,6 +37,12 @@ class Lines:
 def titles_of(batches: Sequence[BatchAnswer]) -> dict[str, str]:
     """Return the title of each task by its number."""
     return {task.task_number: task.task_title for batch in batches for task in batch.tasks}
+
+
+def learn(titles: dict[str, str], event: EventAnswer) -> None:
+    """Add the titles of the sub-tasks that a task is split into."""
+    if event.kind == EventKind.TASK_ROUND:
+        titles |= {each["id"]: each["title"] for each in event.data.get("tasks", ())}
 
 
 def line_of(event: EventAnswer, titles: dict[str, str]) -> str:

@@ -179,6 +179,8 @@ class _Story:
         for each in one.rounds:
             if each.number == number and each.asks:
                 yield from _asks(each, open_=one.goes_on(number))
+                if _plans(each) and any(_plans(r) for r in one.rounds if r.number == number + 1):
+                    yield "No split was made of that, and another one was asked for"
             elif each.number == number:
                 yield from self._split(each)
 
@@ -198,6 +200,10 @@ class _Story:
         if status is None:
             return f"Task {subtask.id} has not ended"
         return f"Task {subtask.id}, {_clipped(status.title)}, {_stands(status)}"
+
+
+def _plans(one: Round) -> bool:
+    return any(asked.role == Role.PLAN for asked in one.asks)
 
 
 def _is_look(event: Event) -> bool:
