@@ -433,6 +433,8 @@ def test_a_pattern_that_goes_on_is_told_as_far_as_it_came() -> None:
     assert "has not answered yet" in markdown(report)
     assert "has not answered yet" in page(report)
     assert _wire(report)["tasks"][0]["patterns"][0]["conclusion"] is None
+    broken = replace(report.tasks[0], played=(replace(going, broken_off=True),))
+    assert "Pattern `words` of try 1: broken off" in markdown(replace(report, tasks=(broken,)))
 
 
 def test_every_task_has_a_lane_with_its_phases() -> None:

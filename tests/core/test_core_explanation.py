@@ -290,6 +290,23 @@ def test_a_round_that_goes_on_says_who_has_not_answered() -> None:
     )
 
 
+def test_a_round_that_was_broken_off_is_not_said_to_go_on() -> None:
+    sentences = told(
+        STARTED,
+        round_(1, ("work", "a", 1)),
+        event(EventKind.TASK_TRY_FAILED, why="a workspace was lost", next=2),
+        event(EventKind.TASK_STARTED, 2),
+        event(EventKind.TASK_CANCELLED, 2, reason="cancelled", explanation="a person cancelled it"),
+    )
+    assert sentences[1:] == (
+        "Try 1 began.",
+        "Round 1 asked a to work in lane 1.",
+        "a in lane 1 had not answered when the try ended.",
+        "So try 2 was to follow: a workspace was lost.",
+        "Try 2 began.",
+    )
+
+
 def test_a_route_tells_the_decision_and_a_handoff_who_passed_on_to_whom() -> None:
     route = {"schema": "cc.route/1", "profile": "docs", "reason": "It is a text."}
     handoff = {"schema": "cc.handoff/1", "to": "claude", "reason": "code is needed", "summary": "s"}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from commandcenter.core.rounds import Standing
 from commandcenter.core.run import (
     AWAITS_APPROVAL,
     Event,
@@ -276,7 +277,8 @@ def test_a_pattern_is_told_for_each_try_that_played_it() -> None:
         1,
     )
     assert first.concluded is not None
-    assert (first.concluded.result, first.goes_on(1), third.goes_on(1)) == ("accepted", False, True)
+    assert (first.concluded.result, first.standing(1)) == ("accepted", Standing.DECIDED)
+    assert third.standing(1) is Standing.OPEN
 
 
 def test_a_change_that_waits_for_approval_names_the_words_for_it() -> None:

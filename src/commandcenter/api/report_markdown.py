@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from commandcenter.api.report_patterns import ledger, rows
+from commandcenter.api.report_patterns import ending, ledger, rows
 from commandcenter.api.report_words import (
     at,
     judged,
@@ -216,7 +216,7 @@ def _try(one: Try) -> str:
 def _played(played: Played) -> Iterator[str]:
     of = f" {_code(played.pattern)}" if played.pattern else ""
     end = played.concluded
-    how = f"**{end.result}**: {_code(end.words)}" if end else "goes on"
+    how = f"**{end.result}**: {_code(end.words)}" if end else ending(played)
     yield f"Pattern{of} of try {played.attempt}: {how}"
     if told := [*rows(played)]:
         table = [

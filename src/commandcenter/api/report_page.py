@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from commandcenter.api import report_words
-from commandcenter.api.report_patterns import ledger, rows
+from commandcenter.api.report_patterns import ending, ledger, rows
 from commandcenter.api.report_timeline import timeline
 from commandcenter.core.explanation import what_decided
 from commandcenter.core.run_report import RunReport
@@ -41,6 +41,7 @@ def _template() -> Template:
         "count": count,
         "decided": what_decided,
         "duration": duration,
+        "ending": ending,
         "judged": report_words.judged,
         "ledger": ledger,
         "line": one_line,

@@ -8,7 +8,7 @@ from typing import Any
 
 from commandcenter.core.contract import LEDGER
 from commandcenter.core.explanation import how_it_went, what_it_said
-from commandcenter.core.rounds import Answered, Asked, Played, Round, Subtask
+from commandcenter.core.rounds import Answered, Asked, Played, Round, Standing, Subtask
 from commandcenter.core.words import count, price
 
 
@@ -34,13 +34,13 @@ def rows(played: Played) -> Iterator[Row]:
     """Give the lines of all rounds."""
     for one in played.rounds:
         for asked in one.asks:
-            yield _asked(one.number, asked, open_=played.goes_on(one.number))
+            yield _asked(one.number, asked, played.standing(one.number))
         if not one.asks:
             yield _split(one)
 
 
-def _asked(number: int, asked: Asked, *, open_: bool) -> Row:
-    answered, went = asked.answered, tuple(how_it_went(asked, open_=open_))
+def _asked(number: int, asked: Asked, standing: Standing) -> Row:
+    answered, went = asked.answered, tuple(how_it_went(asked, standing))
     who, lane = f"{asked.profile}, {asked.role}", str(asked.lane or "")
     runs = (*asked.uncounted, *((answered,) if answered else ()))
     if answered is None:
@@ -99,6 +99,13 @@ def _ended(one: Subtask) -> str:
     how = {True: "has landed", False: "did not land", None: "has not been joined"}[one.landed]
     why = f", {one.words}" if one.words else ""
     return f"{one.id} {one.title}: {how}{why}"
+
+
+def ending(played: Played) -> str:
+    """Return how it ended, in a word."""
+    if played.concluded:
+        return played.concluded.result
+    return "broken off" if played.broken_off else "goes on"
 
 
 def ledger(played: Played) -> tuple[tuple[str, tuple[str, ...]], ...]:

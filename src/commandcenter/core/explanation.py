@@ -15,10 +15,11 @@ from commandcenter.core.rounds import (
     Joined,
     Played,
     Round,
+    Standing,
     Subtask,
     played,
 )
-from commandcenter.core.run import Event, EventKind, Reason, State, TaskStatus, satisfied
+from commandcenter.core.run import ENDS, Event, EventKind, Reason, State, TaskStatus, satisfied
 from commandcenter.core.words import count, one_line
 
 KINDS = tuple(
@@ -32,13 +33,6 @@ QUOTED_MAX = 300
 TOLD_MAX = 160
 """Most characters of what an agent was told that are quoted."""
 NAMES_MAX = 8
-
-_ENDS = (
-    EventKind.TASK_COMPLETED,
-    EventKind.TASK_FAILED,
-    EventKind.TASK_SKIPPED,
-    EventKind.TASK_CANCELLED,
-)
 
 
 @dataclass(frozen=True)
@@ -116,7 +110,7 @@ class _Story:
         self._events = events
         self._subtasks = {subtask.id: subtask for subtask in subtasks}
         self._plays = {one.attempt: one for one in played(events)}
-        self._last_end = max((n for n, e in enumerate(events) if e.kind in _ENDS), default=-1)
+        self._last_end = max((n for n, e in enumerate(events) if e.kind in ENDS), default=-1)
         self._last_look = {_commit(e): n for n, e in enumerate(events) if _is_look(e)}
         self._proposed: set[int] = set()
         self._tree = ""
@@ -158,7 +152,7 @@ class _Story:
                 yield f"So try {data['next']} was to follow{_because(data['why'])}"
             case EventKind.TASK_REOPENED:
                 yield "A person had it tried again"
-            case kind if kind in _ENDS and place != self._last_end:
+            case kind if kind in ENDS and place != self._last_end:
                 why = data.get("explanation") or data["reason"]
                 yield f"It ended then, {kind.removeprefix('task.')}{_because(why)}"
 
@@ -178,7 +172,7 @@ class _Story:
     def _round(self, one: Played, number: int) -> Iterator[str]:
         for each in one.rounds:
             if each.number == number and each.asks:
-                yield from _asks(each, open_=one.goes_on(number))
+                yield from _asks(each, one.standing(number))
                 if _plans(each) and any(_plans(r) for r in one.rounds if r.number == number + 1):
                     yield "No split was made of that, and another one was asked for"
             elif each.number == number:
@@ -217,12 +211,12 @@ def _commit(event: Event) -> str:
 # Of a pattern
 
 
-def _asks(one: Round, *, open_: bool) -> Iterator[str]:
+def _asks(one: Round, standing: Standing) -> Iterator[str]:
     asked = ", ".join(map(_task_of, one.asks))
     until = ", until one passes the checks" if one.until == "green" else ""
     yield f"Round {one.number} asked {asked}{until}"
     for each in one.asks:
-        yield from _answer(each, open_=open_)
+        yield from _answer(each, standing)
 
 
 def _task_of(asked: Asked) -> str:
@@ -243,26 +237,25 @@ _VERBS: Mapping[str, str] = {
 }
 
 
-def _answer(asked: Asked, *, open_: bool) -> Iterator[str]:
+def _answer(asked: Asked, standing: Standing) -> Iterator[str]:
     who = _name(asked.profile) + (f" in lane {asked.lane}" if asked.lane else "")
-    told = [*how_it_went(asked, open_=open_)]
+    told = [*how_it_went(asked, standing)]
     if asked.answered is not None:
         told += [*_left(asked.answered), *what_it_said(asked.answered)]
     yield from (f"{who} {each}" for each in told)
 
 
-def how_it_went(asked: Asked, *, open_: bool) -> Iterator[str]:
-    """Give what is remarkable of how an agent's run went, in words that follow its name.
-
-    `open_`: its round is not over.
-    """
+def how_it_went(asked: Asked, standing: Standing) -> Iterator[str]:
+    """Give what is remarkable of how an agent's run went, in words that follow its name."""
     answered = asked.answered
     interrupted = [each for each in asked.uncounted if each.outcome != "not needed"]
     if interrupted:
         times, why = count(len(interrupted), "time"), _listed([e.outcome for e in interrupted])
         yield f"was interrupted {times} ({why}), which does not count"
-    if answered is None and open_:
+    if answered is None and standing is Standing.OPEN:
         yield "has not answered yet"
+    elif answered is None and standing is Standing.BROKEN_OFF:
+        yield "had not answered when the try ended"
     elif answered is None or answered.outcome == "stopped":
         yield "was stopped, since it was not needed any more"
     elif answered.outcome != "done":

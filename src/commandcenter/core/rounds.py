@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
@@ -88,6 +89,17 @@ class Joined:
     problem: str = ""
 
 
+class Standing(StrEnum):
+    """How it stands with a round."""
+
+    OPEN = "open"
+    """It waits for answers."""
+    DECIDED = "decided"
+    """What was answered was enough."""
+    BROKEN_OFF = "broken off"
+    """The try ended before."""
+
+
 @dataclass(frozen=True)
 class Round:
     """Agents that were asked side by side, or a split into tasks."""
@@ -124,10 +136,14 @@ class Played:
     """As a plan writes it; empty: it ended before anybody was asked."""
     rounds: tuple[Round, ...] = ()
     concluded: Concluded | None = None
+    broken_off: bool = False
+    """The try ended before the pattern did."""
 
-    def goes_on(self, number: int) -> bool:
-        """Say whether this round is its last, and the pattern has not ended."""
-        return self.concluded is None and number == self.rounds[-1].number
+    def standing(self, number: int) -> Standing:
+        """Return how it stands with one of its rounds."""
+        if self.concluded is not None or number != self.rounds[-1].number:
+            return Standing.DECIDED
+        return Standing.BROKEN_OFF if self.broken_off else Standing.OPEN
 
 
 def played(events: Iterable[Event]) -> tuple[Played, ...]:
@@ -157,6 +173,8 @@ def _after(one: Played, event: Event) -> Played:
             return _in_round(one, number, lambda each: _with_joined(each, event))
         case EventKind.TASK_CONCLUDED:
             return replace(one, concluded=_concluded(event))
+        case EventKind.TASK_TRY_FAILED | EventKind.TASK_FAILED | EventKind.TASK_CANCELLED:
+            return replace(one, broken_off=bool(one.rounds) and one.concluded is None)
         case _:
             return one
 

@@ -140,6 +140,15 @@ class EventKind(StrEnum):
     """Live words and tool calls of an agent; `data.events` holds several."""
 
 
+ENDS = (
+    EventKind.TASK_COMPLETED,
+    EventKind.TASK_FAILED,
+    EventKind.TASK_SKIPPED,
+    EventKind.TASK_CANCELLED,
+)
+"""The events by which a task ends."""
+
+
 @dataclass(frozen=True)
 class Event:
     """One thing that happened. Appended once, never changed."""

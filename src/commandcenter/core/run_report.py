@@ -13,6 +13,7 @@ from commandcenter.core.forge import CheckState, ExternalCheck, Issue, Review
 from commandcenter.core.rounds import Played, played
 from commandcenter.core.run import (
     AWAITS_APPROVAL,
+    ENDS,
     Event,
     EventKind,
     Phase,
@@ -26,13 +27,6 @@ from commandcenter.core.spending import Spending, by_profile
 SCHEMA: Final = "cc.report/1"
 KINDS = tuple(kind for kind in EventKind if kind is not EventKind.AGENT)
 """The events that a report is made of."""
-
-_ENDS = (
-    EventKind.TASK_COMPLETED,
-    EventKind.TASK_FAILED,
-    EventKind.TASK_SKIPPED,
-    EventKind.TASK_CANCELLED,
-)
 
 
 @dataclass(frozen=True)
@@ -342,7 +336,7 @@ def _spans(events: Sequence[Event], end_ms: int) -> tuple[Span, ...]:
         elif event.kind is EventKind.TASK_PHASE and not ended:
             waiting_for = str(event.data.get("waiting_for", ""))
             clock.enter(Phase(event.data["phase"]), event, waiting_for)
-        elif event.kind in _ENDS:
+        elif event.kind in ENDS:
             ended = True
             clock.leave(event.at_ms)
     clock.leave(end_ms)

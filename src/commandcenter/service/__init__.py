@@ -443,15 +443,11 @@ class Service:
         Raises:
             NotFound: there is no such run or task.
         """
-        run = await self.run(execution_id)
-        task = await self.task(execution_id, number)
-        events = await self._database.transact(views.events_of, execution_id, EXPLAINED, (number,))
-        salvaged = [
-            each.id
-            for each in await self._salvage.list()
-            if (each.run, each.task) == (execution_id, number)
-        ]
-        parent = next((each for each in run.tasks if each.id == task.parent), None)
+        run, events = await self._database.transact(self._explained, execution_id, number)
+        by_id = {each.id: each for each in run.tasks}
+        task, kept = by_id[number], await self._salvage.list()
+        parent = by_id.get(task.parent)
+        salvaged = [each.id for each in kept if (each.run, each.task) == (execution_id, number)]
         sentences = explain(
             task,
             [self._with_full_url(event) for event in events],
@@ -460,6 +456,13 @@ class Service:
             commands=task_commands(task, salvaged, parent),
         )
         return Explanation(task, sentences)
+
+    def _explained(
+        self, session: Session, execution_id: str, number: str
+    ) -> tuple[RunStatus, tuple[Event, ...]]:
+        run = self._run(session, execution_id)
+        views.read_task(session, execution_id, number)  # or it is not found
+        return run, views.events_of(session, execution_id, EXPLAINED, (number,))
 
     async def task(self, execution_id: str, number: str) -> TaskStatus:
         """Return one task of a run.
