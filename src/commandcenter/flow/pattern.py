@@ -55,7 +55,7 @@ Record = dict[str, Any]  # Any: JSON, a step's recorded result
 Rounds = Sequence[Sequence[Asked]]
 
 TEXT_MAX = 300
-"""Most characters of an ask that an event tells."""
+"""So many characters of an ask's beginning, and of its end, an event tells."""
 REASONS: Mapping[Result, Reason] = {
     Result.REJECTED: Reason.REJECTED,
     Result.EXHAUSTED: Reason.EXHAUSTED,
@@ -210,7 +210,7 @@ class Patterns:
                 "role": ask.role.value,
                 "profile": job.profile_of(ask.role, ask.profile).name,
                 "lane": ask.lane,
-                "text": ask.text[:TEXT_MAX],
+                "text": _brief(ask.text),
             }
             for ask in step.asks
         ]
@@ -408,6 +408,12 @@ def _told(asked: Asked, record: Record, *, counts: bool) -> Record:
         "checks": verdict.judgement.value if verdict else "",
         "failing": sorted(verdict.failed) if verdict else [],
     }
+
+
+def _brief(text: str) -> str:
+    """Return how a text begins, and how it ends: what was wrong with an answer stands there."""
+    whole = len(text) <= 2 * TEXT_MAX
+    return text if whole else f"{text[:TEXT_MAX]} … {text[-TEXT_MAX:]}"
 
 
 def _sum(uses: Sequence[Record]) -> Record:
