@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -60,6 +62,59 @@ async def test_a_token_for_github_is_told_by_kind_source_and_scopes(
 
     assert (found.name, found.health) == ("forge", health)
     assert words in found.detail
+
+
+GITLAB = {
+    "glpat-whole": (200, {"scopes": ["api", "read_user"]}),
+    "glpat-little": (200, {"scopes": ["read_api"]}),
+    "glpat-project": (404, {"message": "404 Not Found"}),
+    "glpat-odd": (200, ["api"]),
+    "glpat-down": (502, {}),
+}
+GITEA = {"tea-whole": (200, {"login": "me"}), "tea-narrow": (403, {"message": "required scope(s)"})}
+
+
+def answering(known: Mapping[str, tuple[int, object]]) -> Callable[[Request], JSONResponse]:
+    """Return an endpoint that knows these tokens, and what it answers each."""
+
+    def endpoint(request: Request) -> JSONResponse:
+        token = request.headers["authorization"].partition(" ")[2]
+        status, body = known.get(token, (401, {"message": "401 Unauthorized"}))
+        return JSONResponse(body, status)
+
+    return endpoint
+
+
+@pytest.mark.parametrize(
+    ("kind", "token", "health", "words"),
+    [
+        ("gitlab", "glpat-whole", Health.OK, "its scopes: api, read_user"),
+        ("gitlab", "glpat-little", Health.MISSING, "its scopes: read_api"),
+        ("gitlab", "glpat-project", Health.OK, "GitLab does not tell its scopes"),
+        ("gitlab", "glpat-odd", Health.OK, "GitLab does not tell its scopes"),
+        ("gitlab", "glpat-down", Health.DEGRADED, "GitLab answered 502"),
+        ("gitlab", "glpat-old", Health.MISSING, "GitLab does not take it"),
+        ("gitea", "tea-whole", Health.OK, "does not tell whether it has write:repository"),
+        ("gitea", "tea-narrow", Health.OK, "does not tell whether it has write:repository"),
+        ("gitea", "old-one", Health.MISSING, "Gitea does not take it"),
+        ("gitea", "\u00e4", Health.MISSING, "which is none"),
+    ],
+)
+async def test_a_token_for_another_forge_is_tried_there(
+    kind: str, token: str, health: Health, words: str
+) -> None:
+    routes = [
+        Route("/personal_access_tokens/self", answering(GITLAB)),
+        Route("/user", answering(GITEA)),
+    ]
+    async with served(Starlette(routes=routes)) as url:
+        accounts = {kind: ForgeAccount(url, "TOKEN")}
+        tokens = Tokens({kind: Token(token, "$TOKEN")})
+        (found,) = await findings(ForgeSettings(kind, accounts), tokens, None)
+
+    assert (found.name, found.health) == ("forge", health)
+    assert words in found.detail
+    assert token not in f"{found.detail}{found.hint}"
 
 
 async def test_a_forge_that_cannot_be_reached_is_no_verdict_on_the_token() -> None:
