@@ -76,10 +76,11 @@ class _Asking:
 
 
 async def base(equipment: Equipment, run: str, task: str, number: int) -> Record:
-    """Choose what a try of a pattern starts from, before anything is asked."""
+    """Choose what a try of a pattern starts from, and keep it, before anything is asked."""
     job = await equipment.database.transact(read, equipment.plans, run, task, number)
     vault = await equipment.vaults.open(job.run.upstream)
-    await based(equipment, vault, job)
+    job = await based(equipment, vault, job)
+    await vault.pin(job.pin, job.attempt.base)
     return {}
 
 

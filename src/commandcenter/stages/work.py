@@ -35,6 +35,7 @@ async def work(equipment: Equipment, run: str, task: str, number: int) -> Record
     job = await load(equipment, run, task, number)
     vault = await equipment.vaults.open(job.run.upstream)
     job = await based(equipment, vault, job)
+    await vault.pin(job.pin, job.attempt.base)
     if await workspaces(equipment, job).cut_off(job.work_key):
         return lost()
     opened = workspaces(equipment, job).open(
@@ -62,14 +63,13 @@ def lost() -> Record:
 
 
 async def based(equipment: Equipment, vault: Vault, job: Job) -> Job:
-    """Choose base and conversation, store them before anything is made from them; pin the base."""
+    """Choose base and conversation, and store them before anything is made from them."""
     attempt = replace(
         job.attempt,
         base=job.attempt.base or await vault.fetch(job.run.landed_on),
         session=job.attempt.session or str(uuid.uuid4()),
     )
     await equipment.database.transact(_store, job, attempt, equipment.now_ms())
-    await vault.pin(job.pin, attempt.base)
     return replace(job, tries=(*job.tries[:-1], attempt))
 
 
