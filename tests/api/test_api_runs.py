@@ -64,6 +64,8 @@ async def test_every_field_of_a_start_reaches_the_service(
         "agent_command": "make it",
         "reviewer": "none",
         "review_command": "look",
+        "rerun": "1.1,2.3",
+        "continues": "exec_1",
     }
     answer = await http.post(f"{RUNS}/start", json=body)
     assert answer.status_code == 200

@@ -165,6 +165,7 @@ def task(state: State, reason: Reason | None = None) -> TaskStatus:
 PENDING, WORKING = task(State.PENDING), task(State.IN_PROGRESS)
 MERGED, FAILED = task(State.COMPLETED, Reason.MERGED), task(State.FAILED, Reason.CHECKS)
 DONE = task(State.SKIPPED, Reason.DONE_IN_PLAN)
+LANDED_BEFORE = task(State.SKIPPED, Reason.LANDED_BEFORE)
 LOST = task(State.SKIPPED, Reason.DEPENDENCY)
 CANCELLED = task(State.CANCELLED, Reason.CANCELLED)
 
@@ -181,6 +182,7 @@ CANCELLED = task(State.CANCELLED, Reason.CANCELLED)
         ([WORKING, CANCELLED], State.IN_PROGRESS),
         ([MERGED], State.COMPLETED),
         ([MERGED, DONE], State.COMPLETED),
+        ([MERGED, LANDED_BEFORE], State.COMPLETED),
         ([DONE], State.COMPLETED),
         ([MERGED, FAILED], State.FAILED),
         ([FAILED, LOST], State.FAILED),

@@ -221,18 +221,59 @@ async def test_batches_outside_of_the_range_are_not_run(
     assert set(await sample.paths()) == {"README.md", "numbers.txt", f"{number}.txt"}
 
 
-async def test_tasks_that_the_plan_says_are_done_are_not_run(desk: Desk) -> None:
+def boxes(*, edited: str = "") -> str:
+    """Return a plan of five tasks, each with a box; the three in the middle are ticked."""
+    tasks = [
+        task(f"1.{n}", f"File {n}", files=[f"{n}.txt"], text=f"- [{box}] write it{more}")
+        for n, box, more in zip((1, 2, 3, 4, 5), " xxx ", ("", "", "", "", edited), strict=True)
+    ]
+    return plan(batch(1, *tasks))
+
+
+IN_PLAN, BEFORE = ("skipped", "done-in-plan"), ("skipped", "landed-before")
+
+
+@pytest.mark.slow
+async def test_what_is_done_or_landed_before_is_run_only_when_it_is_asked_for_or_edited(
+    desk: Desk,
+) -> None:
+    sample, other = await desk.sample(), await desk.sample("other")
+    edited = boxes(edited=" anew")
+    middle = ("1.2", "1.3", "1.4")
+
+    first = await desk.run(sample, boxes())
+    second = await desk.run(sample, edited, continues=first.execution_id)
+    third = await desk.run(sample, edited, continues=second.execution_id, rerun="done")
+    wrong = [
+        await desk.post("/start", desk.body(at, boxes(), **said))
+        for at, said in (
+            (sample, {"rerun": "1.22"}),
+            (sample, {"continues": "exec_none"}),
+            (other, {"continues": first.execution_id}),
+        )
+    ]
+
+    assert [run.faults for run in (first, second, third)] == ["", "", ""]
+    assert first.ends() == {**dict.fromkeys(middle, IN_PLAN), "1.1": MERGED, "1.5": MERGED}
+    assert second.ends() == {**first.ends(), "1.1": BEFORE, "1.5": ("completed", "already-done")}
+    assert third.ends() == {**dict.fromkeys(middle, MERGED), "1.1": BEFORE, "1.5": BEFORE}
+    commit = first.tasks["1.1"]["merge_commit"][:12]
+    told = f"it landed in run {first.execution_id} as {commit}"
+    assert {run.tasks["1.1"]["explanation"] for run in (second, third)} == {told}
+    assert [answer.status_code for answer in wrong] == [400, 404, 400]
+
+
+async def test_what_landed_and_is_gone_from_the_target_is_run_again_and_told(desk: Desk) -> None:
     sample = await desk.sample()
-    done = task("1.1", "Done", files=["done.txt"]).replace(
-        "**Files:**", "**Status:** completed\n\n**Files:**"
-    )
-    todo = task("1.2", "To do", files=["todo.txt"], after=["1.1"])
+    text = plan(batch(1, task("1.1", "One", files=["one.txt"])))
+    first = await desk.run(sample, text)
+    await sample.ask("update-ref", "refs/heads/main", sample.start)
 
-    ended = await desk.run(sample, plan(batch(1, done, todo)))
+    again = await desk.run(sample, text, continues=first.execution_id)
 
-    assert ended.faults == ""
-    assert ended.ends() == {"1.1": ("skipped", "done-in-plan"), "1.2": MERGED}
-    assert "done.txt" not in await sample.paths()
+    assert again.faults == ""
+    assert again.ends() == {"1.1": MERGED}
+    assert "Task 1.1 is run again: it landed in run" in " ".join(again.status["notes"])
 
 
 async def test_a_canonical_plan_is_taken_by_value(desk: Desk) -> None:

@@ -77,6 +77,12 @@ class StartRequest(BaseModel):
     overrides: dict[Text, Text] = Field(
         {}, description="What is said of single tasks: `2.1.pattern` to `vote(3)`."
     )
+    rerun: Text | None = Field(
+        None, description="Tasks to run although they are done: `1.1,2.3`, or `done` for all."
+    )
+    continues: Text | None = Field(
+        None, description="An earlier run; what it has landed of the plan is not run again."
+    )
     request: Text | None = Field(
         None, description="A name of your own; a second start of this name is the first one."
     )

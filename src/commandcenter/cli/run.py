@@ -42,6 +42,15 @@ _OTHERS_PAUSE_S = 1.0
 @click.option("--start-batch", type=click.IntRange(min=0), help="First batch to run.")
 @click.option("--end-batch", type=click.IntRange(min=1), help="Last batch to run.")
 @click.option("--no-merge", is_flag=True, help="Leave the pull requests open.")
+@click.option(
+    "--rerun", metavar="done|TASK[,TASK]", help="Run all tasks that are done, or these, again."
+)
+@click.option(
+    "--continue",
+    "continues",
+    metavar="RUN",
+    help="Do not run what an earlier run has landed, unless it was edited.",
+)
 @click.option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="Print the final status as JSON.")
 @invocation

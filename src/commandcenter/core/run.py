@@ -46,6 +46,8 @@ class Reason(StrEnum):
     MERGED = "merged"
     ALREADY_DONE = "already-done"
     DONE_IN_PLAN = "done-in-plan"
+    LANDED_BEFORE = "landed-before"
+    """An earlier run has landed it, and what it asks for is the same."""
     DEPENDENCY = "dependency"
     AGENT = "agent"
     CHECKS = "checks"
@@ -99,6 +101,9 @@ WAITS_OUTSIDE = (WAITS_FOR_CHECKS, WAITS_FOR_QUEUE, WAITS_FOR_MERGE)
 
 AWAITS_APPROVAL = "approval"
 """How it is told, followed by what to do."""
+
+
+_DONE_BEFORE = (Reason.DONE_IN_PLAN, Reason.LANDED_BEFORE)
 
 
 class EventKind(StrEnum):
@@ -282,7 +287,9 @@ def fold(status: TaskStatus, event: Event) -> TaskStatus:
         case EventKind.TASK_FAILED:
             return _ended(status, event, State.FAILED)
         case EventKind.TASK_SKIPPED:
-            return _ended(status, event, State.SKIPPED)
+            # Only of what an earlier run has landed a commit is told.
+            head = str(data.get("head", status.head))
+            return replace(_ended(status, event, State.SKIPPED), head=head)
         case EventKind.TASK_CANCELLED:
             return _ended(status, event, State.CANCELLED)
         case EventKind.TASK_REOPENED:
@@ -317,7 +324,7 @@ def satisfied(status: TaskStatus) -> bool:
     """Say whether tasks that wait for this one may start."""
     if status.state is State.COMPLETED:
         return True
-    return status.state is State.SKIPPED and status.reason is Reason.DONE_IN_PLAN
+    return status.state is State.SKIPPED and status.reason in _DONE_BEFORE
 
 
 def overall(states: Iterable[TaskStatus]) -> State:
@@ -331,7 +338,7 @@ def overall(states: Iterable[TaskStatus]) -> State:
     tasks = [task for task in given if not (task.parent in ended and task.state.ended)]
     found = {task.state for task in tasks}
     if State.PENDING in found and found <= {State.PENDING, State.SKIPPED}:
-        return State.PENDING  # what the plan had done before is no progress
+        return State.PENDING  # what was done before is no progress
     if any(not task.state.ended for task in tasks):
         return State.IN_PROGRESS
     if any(task.state is State.CANCELLED for task in tasks):
@@ -370,6 +377,10 @@ class Submission:
     """Profiles by the name of their role, whatever the plan says."""
     overrides: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """What is said of single tasks: `2.1.pattern` to `vote(3)`."""
+    rerun: str | None = None
+    """Tasks to run although they are done: ids with commas between, or `done` for all of those."""
+    continues: str | None = None
+    """An earlier run: what it has landed of the plan is not run again."""
     request: str | None = None
     """A name of the caller's own: a second submission of this name is the first one."""
     folder: str | None = None

@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,13 @@ from commandcenter.core.assignment import (
     refuse_unknown,
 )
 from commandcenter.core.budget import uncertain
+from commandcenter.core.continuation import (
+    Beginning,
+    Landed,
+    begin,
+    landed_before,
+    refuse_to_continue,
+)
 from commandcenter.core.disk import WAITS_FOR_DISK
 from commandcenter.core.errors import (
     DiskFull,
@@ -43,8 +50,10 @@ from commandcenter.core.ledger import Entry, Fact, Kind
 from commandcenter.core.parking import WAITS_FOR_MODEL
 from commandcenter.core.plan import (
     SIZE_BYTES_MAX,
+    Diagnostic,
     Done,
     Plan,
+    check,
     edges,
     from_record,
     restrict,
@@ -91,6 +100,7 @@ from commandcenter.system.repository import Repository, inspect_repository
 
 if TYPE_CHECKING:
     from commandcenter.flow import Flow, NewRun
+    from commandcenter.system.vault import Vault
 
 POLL_S = 0.15
 SETTLING_S = 60.0
@@ -139,31 +149,34 @@ class Service:
         """
         flow = self._working()
         result, plan_path = await self._read(submission)
-        plan = _accepted(result, plan_path)
-        restricted = restrict(plan, submission.start_batch, submission.end_batch)
+        read = _accepted(result, plan_path)
+        restricted = restrict(read, submission.start_batch, submission.end_batch)
         repository = await inspect_repository(
             self._equipment.git, _repository(submission, plan_path), into=submission.into or ""
         )
-        options = self._options(submission, restricted.plan)
-        mode = self._mode(submission, restricted.plan)
+        beginning, lost = await self._beginning(submission, restricted.plan, repository)
+        plan = beginning.plan
+        warned = [*result.diagnostics, *_new_findings(restricted.plan, plan, plan_path)]
+        options = self._options(submission, plan)
+        mode = self._mode(submission, plan)
         strength = await self._doctor.require(mode, options)
         self._equipment.forge(repository.upstream, repository.target)
-        notes = [*restricted.notes, *_notes(repository, plan_path)]
+        notes = [*restricted.notes, *lost, *_notes(repository, plan_path)]
         notes += filter(None, [strength.degraded])
-        bounds = preview(restricted.plan, options.choices or Choices(), COUNTING)
+        bounds = preview(plan, options.choices or Choices(), COUNTING)
         if any(task.budget_usd is not None for task in bounds.tasks):
             notes += uncertain({p.name: p for p in options.used}, self._settings.prices)
         async with self._gate.entered(repository.upstream):
             run = await self._prepared(
-                _run_id(submission), restricted.plan, plan_path, repository, mode, options, notes
+                _run_id(submission), beginning, plan_path, repository, mode, options, notes
             )
             noted = (*run.record.notes, *told(bounds))
             await flow.submit(replace(run, record=replace(run.record, notes=noted)))
-        warnings = [str(each) for each in result.diagnostics] + notes
+        warnings = [str(each) for each in warned] + notes
         return Started(
             run.record.id,
             "started",
-            tuple(batch.id for batch in restricted.plan.batches),
+            tuple(batch.id for batch in plan.batches),
             tuple(warnings),
             bounds.words,
         )
@@ -192,6 +205,50 @@ class Service:
                 hint="name a markdown file that the service may read",
             ) from error
         return await asyncio.to_thread(read_plan, PlanSource(content, str(path))), str(path)
+
+    async def _beginning(
+        self, submission: Submission, plan: Plan, repository: Repository
+    ) -> tuple[Beginning, tuple[str, ...]]:
+        """Return what the run begins with, and a note for each task that did not stay landed."""
+        if submission.continues is None:
+            return begin(plan, submission.rerun), ()
+        landed = await self._database.transact(
+            self._landed_before, plan, repository, submission.continues
+        )
+        lost = await self._not_in_target(landed, repository)
+        kept = {name: each for name, each in landed.items() if name not in lost}
+        beginning = begin(plan, submission.rerun, kept)
+        notes = tuple(
+            f"Task {name} is run again: {landed[name].words}, which `{repository.target}` does "
+            "not contain."
+            for name in lost
+            if not beginning.plan.task(name).done.settled
+        )
+        return beginning, notes
+
+    def _landed_before(
+        self, session: Session, plan: Plan, repository: Repository, run: str
+    ) -> Mapping[str, Landed]:
+        record = views.read_run(session, run)
+        refuse_to_continue(
+            run,
+            ended=record.ended_ms > 0,
+            same_upstream=record.upstream == repository.upstream,
+            same_target=record.target == repository.target,
+        )
+        earlier = self._equipment.plans.of(session, run)
+        return landed_before(plan, earlier, views.tasks(session, run))
+
+    async def _not_in_target(
+        self, landed: Mapping[str, Landed], repository: Repository
+    ) -> tuple[str, ...]:
+        try:
+            async with self._gate.entered(repository.upstream):
+                vault = await self._equipment.vaults.open(repository.upstream)
+                tip = await vault.fetch(repository.target)
+                return tuple([n for n, c in landed.items() if not await _has(vault, tip, c.commit)])
+        except (GitError, OSError) as error:
+            raise _unusable(repository.upstream, error) from error
 
     def _options(self, submission: Submission, plan: Plan) -> Options:
         """Return what was chosen, with every profile that a task can use."""
@@ -236,13 +293,14 @@ class Service:
     async def _prepared(
         self,
         run: str,
-        plan: Plan,
+        beginning: Beginning,
         plan_path: str,
         repository: Repository,
         mode: str,
         options: Options,
         notes: list[str],
     ) -> NewRun:
+        plan = beginning.plan
         landed_on = await self._landing(run, repository, mode, notes)
         record = facts.NewRun(
             id=run,
@@ -260,7 +318,7 @@ class Service:
         # Imported here, since a service that only reads need not pay for the engine.
         from commandcenter.flow import NewRun
 
-        statuses = [_first_status(run, plan, n) for n in range(len(plan.tasks))]
+        statuses = [_first_status(run, beginning, n) for n in range(len(plan.tasks))]
         return NewRun(record, statuses, [(e.on, e.task, e.why.value) for e in edges(plan)])
 
     async def _landing(self, run: str, repository: Repository, mode: str, notes: list[str]) -> str:
@@ -631,6 +689,25 @@ def _accepted(result: ReadResult, path: str) -> Plan:
     )
 
 
+async def _has(vault: Vault, tip: str, commit: str) -> bool:
+    """Say whether a branch contains a commit, which may be gone altogether."""
+    there = bool(commit) and await vault.resolve(commit) is not None
+    return there and await vault.is_ancestor(commit, tip)
+
+
+def _new_findings(before: Plan, plan: Plan, path: str) -> tuple[Diagnostic, ...]:
+    """Return what is to be said of a plan only since tasks of it are run again.
+
+    Raises:
+        PlanRefused: it cannot be run so.
+    """
+    known = frozenset(check(before)) if before != plan else frozenset()
+    found = check(plan) if before != plan else ()
+    new = tuple(replace(each, path=path) for each in found if each not in known)
+    _accepted(ReadResult(plan, new), path)
+    return new
+
+
 def _found(submission: Submission) -> Path:
     """Return the plan's path: absolute, or below the caller's folder or the repository."""
     named = Path(submission.plan_path or "").expanduser()
@@ -699,11 +776,19 @@ def _spending(session: Session, execution_id: str) -> tuple[Spending, ...]:
     return by_profile(views.events_of(session, execution_id, KINDS))
 
 
-def _first_status(run: str, plan: Plan, index: int) -> TaskStatus:
-    task = plan.tasks[index]
+def _first_status(run: str, beginning: Beginning, index: int) -> TaskStatus:
+    task = beginning.plan.tasks[index]
     status = TaskStatus(run, task.id, task.title, task.batch, index)
     if not task.done.settled:
         return status
+    if landed := beginning.landed.get(task.id):
+        return replace(
+            status,
+            state=State.SKIPPED,
+            reason=Reason.LANDED_BEFORE,
+            explanation=landed.words,
+            head=landed.commit,
+        )
     words = {
         Done.DONE: "the plan says that it is done",
         Done.SKIPPED: "the plan says to skip it",

@@ -158,6 +158,7 @@ def graft(
 def _ending(status: TaskStatus, at_ms: int) -> Event:
     assert status.reason is not None
     data = {"reason": status.reason.value, "explanation": status.explanation}
+    data |= {"head": status.head} if status.head else {}
     return Event(status.run, EventKind.TASK_SKIPPED, at_ms, status.id, data=data)
 
 

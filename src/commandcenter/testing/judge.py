@@ -810,7 +810,9 @@ def _overall(given: Sequence[Json]) -> State:
     tasks = [task for task in given if not {task["parent"], task["task_number"]} <= ended]
     states = {task["status"] for task in tasks}
     good = [
-        task["status"] == State.COMPLETED or task["reason"] == Reason.DONE_IN_PLAN for task in tasks
+        task["status"] == State.COMPLETED
+        or task["reason"] in (Reason.DONE_IN_PLAN, Reason.LANDED_BEFORE)
+        for task in tasks
     ]
     if State.PENDING in states and states <= {State.PENDING, State.SKIPPED}:
         return State.PENDING
