@@ -96,6 +96,30 @@ async def test_a_tool_that_the_agent_does_not_have_is_an_error_that_says_so() ->
     assert "no tool Bash" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("tools", "blocks"),
+    [
+        (TOOLS, [{"type": "text", "text": 'So:\n\n```json\n{"n": 1}\n```'}]),
+        (
+            [*TOOLS, {"name": "StructuredOutput"}],
+            [
+                {"type": "text", "text": "So:"},
+                {"type": "tool_use", "name": "StructuredOutput", "input": {"n": 1}},
+            ],
+        ),
+    ],
+)
+async def test_an_answer_goes_through_the_tool_for_it_if_the_agent_has_one(
+    tools: list[dict[str, str]], blocks: list[dict[str, Any]]
+) -> None:
+    script = {"turns": [{"text": "So:", "answer": {"n": 1}}]}
+    async with ModelServer([script]) as server, httpx.AsyncClient(base_url=server.url) as client:
+        answer = await client.post("/v1/messages", json=body(user("x"), tools=tools))
+
+    content = [{k: v for k, v in block.items() if k != "id"} for block in answer.json()["content"]]
+    assert content == blocks
+
+
 async def test_a_fault_strikes_as_often_as_told() -> None:
     fault = {"status": 529, "times": 2, "headers": {"retry-after": 1}}
     script = {"turns": [{"fault": fault, "text": "fine"}]}

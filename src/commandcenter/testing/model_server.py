@@ -10,11 +10,12 @@ sessions and parallel agents need no bookkeeping here; only faults count how oft
       {"do": [{"edit": {"path": "a.txt", "old": "hi", "new": "ho"}}, {"read": "a.txt"}]},
       {"fault": {"status": 429, "headers": {"retry-after": "1"}, "times": 2},
        "do": [{"shell": "wc -c a.txt"}]},
-      {"text": "Done."}]}]}
+      {"text": "Done."}, {"answer": {"decision": "approve"}}]}]}
 
-Operations become calls of the tools that the agent advertises. Faults: `status` (with `message`,
-`headers`), `hang` (never answers), and, in a stream, `drop_after`, `error_after` and
-`hold_after` N events; each strikes `times` times, or always. A request without tools is a side
+Operations become calls of the tools that the agent advertises. An `answer` becomes a call of its
+tool for structured output, and where it has none, fenced JSON after the text. Faults: `status`
+(with `message`, `headers`), `hang` (never answers), and, in a stream, `drop_after`, `error_after`
+and `hold_after` N events; each strikes `times` times, or always. A request without tools is a side
 call (a title, a topic): it never takes a turn, unless the scenario says `"no_tools": true`.
 Run by hand: `python -m commandcenter.testing.model_server --scenario FILE --port N`.
 """
@@ -65,6 +66,8 @@ class Turn:
 
     text: str = ""
     do: tuple[_Json, ...] = ()
+    answer: _Json | None = None
+    """A structured one."""
     input_tokens: int = 100
     output_tokens: int = 20
     stop: str = ""
@@ -103,6 +106,7 @@ def _turn(given: _Json) -> Turn:
     return Turn(
         text=given.get("text", ""),
         do=tuple(given.get("do", ())),
+        answer=given.get("answer"),
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         stop=given.get("stop", ""),
@@ -542,13 +546,22 @@ class ModelServer:
 
 
 def _reply(turn: Turn, asked: Conversation) -> Reply:
+    text, calls = turn.text, [tool_call(operation, asked) for operation in turn.do]
+    if turn.answer is not None and _ANSWERS in asked.tools:
+        calls.append(ToolCall(_ANSWERS, turn.answer))
+    elif turn.answer is not None:
+        text = f"{text}\n\n```json\n{json.dumps(turn.answer)}\n```".lstrip()
     return Reply(
-        text=turn.text,
-        calls=tuple(tool_call(operation, asked) for operation in turn.do),
+        text=text,
+        calls=tuple(calls),
         input_tokens=turn.input_tokens,
         output_tokens=turn.output_tokens,
         stop=turn.stop,
     )
+
+
+_ANSWERS = "StructuredOutput"
+"""Claude Code's tool for an answer by `--json-schema`; a call of it ends the run."""
 
 
 async def _left(request: Request) -> None:
