@@ -76,15 +76,74 @@ def test_the_prompt_goes_on_stdin_and_every_limit_along() -> None:
     assert command.model_access
 
 
-def test_a_reviewer_takes_no_settings_from_the_tree_that_it_reads() -> None:
-    profile = Profile("fast", "claude")
+@pytest.mark.parametrize("role", Role)
+def test_who_only_reads_takes_no_settings_from_the_tree_that_it_reads(role: Role) -> None:
+    argv = ClaudeCode().command(Prompt("x", role, SESSION), Profile("fast", "claude")).argv
 
-    working, reviewing = (
-        ClaudeCode().command(Prompt("x", role, SESSION), profile).argv
-        for role in (Role.WORK, Role.REVIEW)
+    distrusting = argv[-3:] == ("--setting-sources", "user", "--strict-mcp-config")
+    assert distrusting is (role is not Role.WORK)
+
+
+def test_a_schema_is_one_that_the_cli_holds_it_to() -> None:
+    schema = {"type": "object"}
+
+    argv = (
+        ClaudeCode()
+        .command(Prompt("x", Role.JUDGE, SESSION, schema=schema), Profile("fast", "claude"))
+        .argv
     )
 
-    assert reviewing == (*working, "--setting-sources", "user", "--strict-mcp-config")
+    assert argv[-2:] == ("--json-schema", '{"type": "object"}')
+
+
+@pytest.mark.parametrize("file", [None, b'{"n": 2}'])
+def test_the_clis_own_structured_output_is_the_answer(file: bytes | None) -> None:
+    final = SUCCESS | {"structured_output": {"n": 1}, "result": '{"n": 3}'}
+
+    assert ClaudeCode().report(completed(INIT, final), file).result == {"n": 1}
+
+
+def test_a_structured_output_that_is_too_large_is_none() -> None:
+    final = SUCCESS | {"structured_output": {"n": "x" * 2**20}}
+
+    assert ClaudeCode().report(completed(INIT, final), None).result is None
+
+
+@pytest.mark.parametrize(
+    ("last", "result"), [("I have said it.", {"n": 1}), ('```json\n{"n": 2}\n```', {"n": 2})]
+)
+def test_an_answer_in_words_counts_although_the_cli_insists_on_its_tool(
+    last: str, result: object
+) -> None:
+    said = {"type": "assistant", "message": {"content": [text_block('```json\n{"n": 1}\n```')]}}
+    of_another = {**said, "message": {"content": [text_block("no")]}, "parent_tool_use_id": "t1"}
+    insisting = {
+        "type": "user",
+        "message": {"content": [text_block("[structured-output-enforce] You MUST call it.")]},
+    }
+    again = {"type": "assistant", "message": {"content": [text_block(last)]}}
+    final = SUCCESS | {"result": last}
+
+    report = ClaudeCode().report(completed(INIT, said, of_another, insisting, again, final), None)
+
+    assert report.result == result
+
+
+def text_block(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "error: unknown option '--json-schema'",
+        "Error: --json-schema is not a valid JSON Schema: data/type must be array",
+    ],
+)
+def test_a_cli_that_cannot_be_held_to_a_schema_says_so(complaint: str) -> None:
+    report = ClaudeCode().report(completed(stderr=complaint, exit_code=1), None)
+
+    assert (report.outcome, report.reason) == (Outcome.FAILED, "no_schema")
 
 
 def test_a_resumed_prompt_names_the_session_that_it_continues() -> None:
@@ -105,6 +164,7 @@ def test_no_credential_is_in_the_environment_but_the_profiles_additions_are() ->
     assert environment["ANTHROPIC_BASE_URL"] == "http://127.0.0.1:8899"
     assert environment["ANTHROPIC_API_KEY"] == "held-by-the-model-gateway"
     assert environment["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] == "1"
+    assert environment["CC_RESULT_FILE"] == "/cc/result.json"
     assert environment["TZ"] == "UTC"
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
-import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -18,10 +16,12 @@ import pytest
 from commandcenter.agents.claude import ClaudeCode
 from commandcenter.core.agent import EventKind, Limits, Outcome, Profile, Prompt, Report, Role
 from commandcenter.core.budget import Allowance
-from commandcenter.core.verdict import parse_verdict
+from commandcenter.core.contract import SCHEMAS, plain
+from commandcenter.core.verdict import VERDICT_SCHEMA, parse_verdict
 from commandcenter.core.workspace import Command, Completed, Ended
 from commandcenter.gateway.credentials import ApiKey, Provider
 from commandcenter.gateway.model import ModelGateway
+from commandcenter.testing import claude_code
 from commandcenter.testing.model_server import ModelServer
 
 SESSION = "6f0c28a4-6a7e-4a0e-8f5e-0a6ad1f1c001"
@@ -55,6 +55,11 @@ SCENARIOS: list[dict[str, Any]] = [
         "turns": [{"text": f"Here:\n```json\n{json.dumps(VERDICT)}\n```"}],
     },
     {
+        "name": "bound",
+        "match": {"prompt": "TASK:bound"},
+        "turns": [{"answer": VERDICT | {"decision": "perhaps"}}, {"answer": VERDICT}],
+    },
+    {
         "name": "refused",
         "match": {"prompt": "TASK:refused"},
         "turns": [{"fault": {"status": 401, "message": "key revoked"}}],
@@ -73,19 +78,10 @@ SCENARIOS: list[dict[str, Any]] = [
 ]
 
 
-def cli() -> str | None:
-    """Return the CLI on the PATH, or the one in the Agent SDK's wheel."""
-    package = importlib.util.find_spec("claude_agent_sdk")
-    bundled = (
-        Path(package.origin).parent / "_bundled" / "claude" if package and package.origin else None
-    )
-    return shutil.which("claude") or (str(bundled) if bundled and bundled.is_file() else None)
-
-
-CLI = cli()
+CLI = claude_code.find()
 pytestmark = [
     pytest.mark.claude,
-    pytest.mark.skipif(CLI is None, reason="no `claude` here: run `make agents`"),
+    pytest.mark.skipif(CLI is None, reason=claude_code.MISSING),
 ]
 
 
@@ -108,13 +104,14 @@ class Bench:
         session: str = SESSION,
         *,
         role: Role = Role.WORK,
+        schema: Mapping[str, Any] | None = None,
         resume: bool = False,
         turns_max: int = 20,
     ) -> Report:
         profile = Profile(
             "real", "claude", model="claude-sonnet-4-5", limits=Limits(turns_max=turns_max)
         )
-        prompt = Prompt(text, role, session, resume=resume)
+        prompt = Prompt(text, role, session, resume=resume, schema=schema)
         return ClaudeCode().report(await self._run(ClaudeCode().command(prompt, profile)), None)
 
     async def _run(self, command: Command) -> Completed:
@@ -201,7 +198,37 @@ async def test_its_review_is_read_from_its_last_words(bench: Bench) -> None:
     assert not hasattr(parse_verdict(report.result, commit="c0ffee", reviewer="r"), "problem")
 
 
-async def test_a_reviewer_runs_no_hook_and_no_server_that_the_author_planted(bench: Bench) -> None:
+async def test_it_is_held_to_a_schema_also_in_a_conversation_that_goes_on(bench: Bench) -> None:
+    schema = plain(VERDICT_SCHEMA)
+
+    first = await bench.ask("TASK:bound", role=Role.REVIEW, schema=schema)
+    second = await bench.ask("TASK:bound", role=Role.REVIEW, schema=schema, resume=True)
+    in_words = await bench.ask("TASK:review", resume=True, role=Role.REVIEW, schema=schema)
+
+    assert (first.outcome, first.result) == (second.outcome, second.result)
+    assert (first.outcome, first.result) == (Outcome.DONE, VERDICT)
+    assert (in_words.outcome, in_words.result) == (Outcome.DONE, VERDICT)
+
+
+async def test_every_schema_of_an_answer_is_one_that_it_takes(bench: Bench) -> None:
+    every = {"type": "object", "anyOf": [plain(schema) for schema in SCHEMAS.values()]}
+
+    report = await bench.ask("TASK:review", role=Role.JUDGE, schema=every)
+
+    assert (report.outcome, report.result) == (Outcome.DONE, VERDICT)
+
+
+async def test_a_schema_that_it_does_not_take_is_told_apart(bench: Bench) -> None:
+    report = await bench.ask("TASK:review", role=Role.JUDGE, schema={"type": "nonsense"})
+
+    assert (report.outcome, report.reason) == (Outcome.FAILED, "no_schema")
+    assert bench.server.requests == []
+
+
+@pytest.mark.parametrize("role", [Role.REVIEW, Role.MANAGE])
+async def test_who_only_reads_runs_no_hook_and_no_server_that_the_author_planted(
+    bench: Bench, role: Role
+) -> None:
     (bench.work / ".claude").mkdir()
     hook = {"hooks": [{"type": "command", "command": "touch hooked"}]}
     settings = {"hooks": {"SessionStart": [hook]}, "enableAllProjectMcpServers": True}
@@ -209,12 +236,12 @@ async def test_a_reviewer_runs_no_hook_and_no_server_that_the_author_planted(ben
     server = {"command": "sh", "args": ["-c", "touch served; cat"]}
     (bench.work / ".mcp.json").write_text(json.dumps({"mcpServers": {"planted": server}}))
 
-    reviewed = await bench.ask("TASK:review", role=Role.REVIEW)
-    after_review = planted(bench)
+    read = await bench.ask("TASK:review", role=role)
+    after_reading = planted(bench)
     worked = await bench.ask("TASK:review", SESSION[:-1] + "2")
 
-    assert (reviewed.outcome, worked.outcome) == (Outcome.DONE, Outcome.DONE)
-    assert after_review == set()
+    assert (read.outcome, worked.outcome) == (Outcome.DONE, Outcome.DONE)
+    assert after_reading == set()
     assert planted(bench) == {"hooked", "served"}
 
 

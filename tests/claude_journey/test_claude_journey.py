@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +11,14 @@ import pytest
 
 from commandcenter.api.app import create_api
 from commandcenter.app import running
+from commandcenter.testing import claude_code
+from commandcenter.testing.claude_code import REAL_KEY
 from commandcenter.testing.desk import Desk
 from commandcenter.testing.engine import Dockerd
 from commandcenter.testing.judge import judge_stopped
 from commandcenter.testing.model_server import ModelServer
-from commandcenter.testing.scene import Installation, Sample
+from commandcenter.testing.scene import Sample
 
-REAL_KEY = "the-real-key-of-the-service"
 PLAN = """
 # Greetings
 
@@ -35,16 +34,6 @@ PLAN = """
 **Verification:**
 - `python3 greet.py | grep -i hello`
 """
-
-
-def _claude() -> Path | None:
-    if found := shutil.which("claude"):
-        return Path(found)
-    spec = importlib.util.find_spec("claude_agent_sdk")
-    if spec is None or spec.origin is None:
-        return None
-    bundled = Path(spec.origin).parent / "_bundled" / "claude"
-    return bundled if bundled.exists() else None
 
 
 def _verdict(decision: str, *issues: dict[str, object]) -> str:
@@ -75,7 +64,7 @@ SCENARIOS: list[dict[str, Any]] = [
     {
         "name": "approves",
         "match": {"prompt": r"You review a change.*\+print\(.HELLO.\)"},
-        "turns": [{"text": _verdict("approve")}],
+        "turns": [{"answer": {"decision": "approve", "summary": "I say approve.", "issues": []}}],
     },
     {
         "name": "louder",
@@ -101,18 +90,6 @@ SCENARIOS: list[dict[str, Any]] = [
 ]
 
 
-def _installation(folder: Path, claude: Path, model_url: str) -> Installation:
-    """Make an installation whose only program is the real one, and whose provider is the fake."""
-    tools = folder / "bin"
-    tools.mkdir(parents=True)
-    (tools / "claude").symlink_to(claude)
-    installation = Installation(folder)
-    installation.config.write_text(
-        f'[providers.anthropic]\nbase_url = "{model_url}"\n\n[egress]\nallow = ["forge"]\n'
-    )
-    return installation
-
-
 @pytest.mark.claude
 @pytest.mark.slow
 async def test_claude_code_lands_a_change_that_its_reviewer_sent_back_once(tmp_path: Path) -> None:
@@ -136,18 +113,13 @@ async def test_claude_code_lands_a_change_from_dagger(
 
 
 async def _lands_greeter(folder: Path, mode: str, **environment: str) -> None:
-    claude = _claude()
+    claude = claude_code.find()
     if claude is None:
-        pytest.skip("there is no Claude Code CLI; `make agents` installs it")
+        pytest.skip(claude_code.MISSING)
     sample = await Sample.make(folder / "sample")
     async with ModelServer(SCENARIOS) as model:
-        installation = _installation(folder / "own", claude, model.url)
-        settings = installation.settings(
-            HOME=str(folder),
-            PATH=f"{folder}/own/bin:/usr/bin:/bin",
-            ANTHROPIC_API_KEY=REAL_KEY,
-            **environment,
-        )
+        installation = claude_code.installation(folder / "own", claude, model.url)
+        settings = installation.settings(**claude_code.environment(folder / "own"), **environment)
         async with running(settings, host="127.0.0.1", port=0, api=create_api) as service:
             desk = Desk(service.url, installation, folder)
             ended = await desk.run(sample, PLAN, patience_s=120, execution_mode=mode)

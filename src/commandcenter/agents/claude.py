@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from commandcenter.agents.output import (
+    bounded,
     clipped,
     count,
     cut_short,
@@ -23,10 +25,9 @@ from commandcenter.core.agent import (
     Profile,
     Prompt,
     Report,
-    Role,
     Usage,
 )
-from commandcenter.core.workspace import GATEWAY_PORT, Command, Completed
+from commandcenter.core.workspace import CHANNEL, GATEWAY_PORT, Command, Completed
 
 _Json = Mapping[str, Any]  # Any: events as the CLI printed them; every read checks what it needs
 
@@ -41,12 +42,16 @@ _ENVIRONMENT: Mapping[str, str] = MappingProxyType(
         "DISABLE_AUTOUPDATER": "1",
     }
 )
-# Another agent made the tree that a reviewer reads. A hook or an MCP server that it planted there
-# would run in the reviewer's place, and could write its verdict.
+# Another agent made the tree that a reviewer, a judge or a manager reads. A hook or an MCP server
+# that it planted there would run in the reader's place, and could write its answer.
 _DISTRUSTING = ("--setting-sources", "user", "--strict-mcp-config")
 _NOTHING: _Json = MappingProxyType({})
 _UNKNOWN_SESSION = re.compile(r"no conversation found|session.{0,40}not found", re.IGNORECASE)
 _KNOWN_SESSION = re.compile(r"session id ([0-9a-f-]{36}) is already in use", re.IGNORECASE)
+_NO_SCHEMA = re.compile(r"--json-schema")
+"""The CLI is too old for it, or does not take the schema."""
+_INSISTING = "[structured-output-enforce]"
+"""How the CLI begins when it tells an agent to use its tool for structured output."""
 _TOO_LONG = re.compile(r"prompt is too long|context.{0,12}(limit|window|length)", re.IGNORECASE)
 
 
@@ -67,10 +72,15 @@ class ClaudeCode:
                 *(session, prompt.session),
                 *model,
                 *("--max-turns", str(profile.limits.turns_max)),
-                *(_DISTRUSTING if prompt.role is Role.REVIEW else ()),
+                *(_DISTRUSTING if prompt.role.reads_only else ()),
+                *_bound(prompt.schema),
             ),
             stdin=prompt.text.encode(),
-            environment={**_ENVIRONMENT, **profile.environment},
+            environment={
+                **_ENVIRONMENT,
+                "CC_RESULT_FILE": f"{CHANNEL}/result.json",
+                **profile.environment,
+            },
             timeout_s=profile.limits.timeout_s,
             idle_s=profile.limits.idle_s,
             output_bytes_max=profile.limits.output_bytes_max,
@@ -114,17 +124,48 @@ class ClaudeCode:
         elif known := _KNOWN_SESSION.search(complaint):
             # A run that was cut off by a crash had started it, so this one can go on with it.
             outcome, reason, session = Outcome.TRY_AGAIN, "lost", known[1]
+        elif _NO_SCHEMA.search(complaint):
+            outcome, reason, session = Outcome.FAILED, "no_schema", said
         else:
             outcome, reason, session = Outcome.FAILED, "no_result", said
         return Report(
             outcome=outcome,
             reason=reason,
             text=text,
-            result=structured(result, text) if outcome is Outcome.DONE else None,
+            result=_answer(completed.stdout, final, result) if outcome is Outcome.DONE else None,
             session=session,
             turns=count(final, "num_turns"),
             usage=_usage(final),
         )
+
+
+def _bound(schema: _Json | None) -> tuple[str, ...]:
+    return ("--json-schema", json.dumps(schema)) if schema else ()
+
+
+def _answer(stdout: bytes, final: _Json, file: bytes | None) -> _Json | None:
+    """Return the structured answer: the CLI's own, else what is in the file, else in words.
+
+    An agent that has given its answer in words may have nothing more to say when the CLI insists
+    on its tool, so its words before that count, too.
+    """
+    if isinstance(own := final.get("structured_output"), dict):
+        return bounded(own)
+    if file is not None:
+        return structured(file, "")
+    return structured(None, _last_text(final)) or structured(None, _before_insisting(stdout))
+
+
+def _before_insisting(stdout: bytes) -> str:
+    """Return the last words before the CLI insisted on its tool, empty if it did not."""
+    said = words = ""
+    for event in json_objects(stdout):
+        text = "\n".join(word(block, "text") for block in _blocks(event))
+        if event.get("type") == "assistant" and not event.get("parent_tool_use_id"):
+            said = text
+        elif event.get("type") == "user" and text.startswith(_INSISTING):
+            words = said
+    return words
 
 
 def _session_and_final(stdout: bytes) -> tuple[str, _Json]:

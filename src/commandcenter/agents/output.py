@@ -87,6 +87,11 @@ def structured(result_file: bytes | None, text: str) -> Mapping[str, Any] | None
     return _bounded_object((blocks[-1] if blocks else text).encode("utf-8", "replace"))
 
 
+def bounded(value: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a structured result, unless it is larger than one may be."""
+    return value if len(json.dumps(value)) <= RESULT_BYTES_MAX else None
+
+
 def _bounded_object(content: bytes) -> dict[str, Any] | None:
     if len(content) > RESULT_BYTES_MAX:
         return None

@@ -72,6 +72,9 @@ class Prompt:
     session: str
     """A UUID; the same one continues the conversation where the agent can."""
     resume: bool = False
+    schema: Mapping[str, Any] | None = None  # Any: a JSON schema
+    """What its structured answer must fit, if there is one way to answer. An agent that has a way
+    of its own to give such an answer is held to it; the text tells every other one."""
 
 
 class EventKind(StrEnum):
@@ -128,7 +131,8 @@ class Report:
     outcome: Outcome
     reason: str = ""
     """One of: exit, timeout, idle, output, memory, disk, turns, rate_limit, overloaded, auth,
-    context, api, budget, no_program, no_result, lost, stopped; empty when done."""
+    context, api, budget, no_program, no_result, no_schema (it cannot be held to `Prompt.schema`),
+    lost, stopped; empty when done."""
     text: str = ""
     """The agent's last words, or what it printed last."""
     result: Mapping[str, Any] | None = None  # Any: JSON as the agent wrote it, not yet validated

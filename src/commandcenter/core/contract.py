@@ -148,6 +148,17 @@ SCHEMAS: Mapping[str, Schema] = MappingProxyType(
 """The JSON schema of every answer by its name and major version; shown to who is asked."""
 
 
+def plain(schema: Schema) -> dict[str, Any]:
+    """Return a schema, made of read-only mappings, as plain JSON."""
+    return {key: _plain(value) for key, value in schema.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return plain(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
 @dataclass(frozen=True)
 class Valid:
     """An answer that can be used. Still a claim."""

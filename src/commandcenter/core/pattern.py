@@ -175,6 +175,11 @@ class Ask:
     gate: bool = True
     """Whether the task's checks run on what a lane holds afterwards."""
 
+    @property
+    def schema(self) -> str:
+        """Return the one schema that the answer must have; empty: there is none, or a choice."""
+        return self.answers[0] if self.role.reads_only and len(self.answers) == 1 else ""
+
 
 class Until(StrEnum):
     """When a round is over."""

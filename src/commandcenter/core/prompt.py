@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from commandcenter.core.agent import Role
 from commandcenter.core.check import Found, Receipt
-from commandcenter.core.contract import SCHEMAS
+from commandcenter.core.contract import SCHEMAS, plain
 from commandcenter.core.markdown import block, code
 from commandcenter.core.pattern import Ask
 from commandcenter.core.plan import Plan, Task, VerificationKind
@@ -135,8 +134,7 @@ def _answer(ask: Ask) -> str:
     if not ask.answers:
         return ""
     schemas = "\n\n".join(
-        f"```json-schema\n{json.dumps(_plain(SCHEMAS[name]), indent=1)}\n```"
-        for name in ask.answers
+        f"```json-schema\n{json.dumps(plain(SCHEMAS[name]), indent=1)}\n```" for name in ask.answers
     )
     must = "must" if ask.role.reads_only else "may"
     which = "this schema" if len(ask.answers) == 1 else "one of these schemas"
@@ -144,11 +142,13 @@ def _answer(ask: Ask) -> str:
     return (
         f"## Your answer\n\nYour last message {must} be one JSON object by {which}, in a ```json "
         f"fence, or written to the file named by `$CC_RESULT_FILE`.{_PURPOSES[ask.role]}"
+        + (f" {_BY_TOOL}" if ask.schema else "")
         + (f" Names that you may choose among: {options}." if options else "")
         + f"\n\n{schemas}"
     )
 
 
+_BY_TOOL = "If you have a tool for structured output, answer by that."
 _PURPOSES = dict.fromkeys(Role, "") | {
     Role.WORK: " What you claim there is noted, but only checks decide. Say `blocked` or "
     "`needs_input` if it cannot be done without people."
@@ -159,7 +159,7 @@ def review_prompt(
     plan: Plan, task: Task, *, diff: str, receipts: Sequence[Receipt], problem: str = ""
 ) -> str:
     """Return what the reviewing agent is asked; `problem` is what its last answer lacked."""
-    schema = json.dumps(_plain(VERDICT_SCHEMA), indent=2)
+    schema = json.dumps(plain(VERDICT_SCHEMA), indent=2)
     lines = [f"- {code(r.command)}: {_found(r)}" for r in receipts] or ["- none were given"]
     checks = "\n".join(lines)
     parts = [
@@ -172,7 +172,8 @@ def review_prompt(
         "## Your answer\n\nDecide `approve` when it does what the task asks and breaks nothing, "
         "`revise` when it needs work that you name issue by issue, `reject` when the task cannot "
         "be done this way. Your last message must be one JSON object by this schema, in a "
-        "```json fence, or written to the file named by `$CC_RESULT_FILE`:\n\n"
+        "```json fence, or written to the file named by `$CC_RESULT_FILE`. "
+        f"{_BY_TOOL}\n\n"
         f"```json-schema\n{schema}\n```",
     ]
     if problem:
@@ -184,9 +185,3 @@ def _found(receipt: Receipt) -> str:
     if receipt.found is Found.FAILED_ON_BASE:
         return "failed, as it did before this change"
     return receipt.found.value.replace("_", " ")
-
-
-def _plain(value: Any) -> Any:  # Any: a JSON schema made of read-only mappings
-    if hasattr(value, "items"):
-        return {key: _plain(item) for key, item in value.items()}
-    return value

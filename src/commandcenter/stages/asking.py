@@ -37,6 +37,8 @@ EVENTS_PER_FLUSH = 25
 LINES_PER_FLUSH = 4_000
 EVENTS_PER_TRY = 4_000
 TEXT_MAX = 600
+NO_SCHEMA = "no_schema"
+"""How runs fail whose program cannot be held to a schema."""
 GAVE_UP = ("exit", "no_result", "api", "timeout", "idle")
 """How runs fail that wait in vain for their model."""
 
@@ -57,7 +59,19 @@ class Question:
 
 
 async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Question) -> Report:
-    """Return what the agent claims. At most `equipment.slots` agents work at one time."""
+    """Return what the agent claims. At most `equipment.slots` agents work at one time.
+
+    A program that refuses to be held to a schema has not begun: it is asked without one.
+    """
+    report = await _ask(equipment, job, workspace, question)
+    if report.reason != NO_SCHEMA or question.prompt.schema is None:
+        return report
+    in_words = replace(question.prompt, schema=None)
+    question = replace(question, name=f"{question.name}-words", prompt=in_words)
+    return await _ask(equipment, job, workspace, question)
+
+
+async def _ask(equipment: Equipment, job: Job, workspace: Workspace, question: Question) -> Report:
     if workspace.degraded:
         # The machine may not be as it was when the run was submitted.
         await equipment.database.transact(facts.add_note, job.run.id, workspace.degraded)

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from commandcenter.core.agent import Outcome, Profile, Prompt, Report
-from commandcenter.core.contract import HANDOFF, Invalid, parse
+from commandcenter.core.contract import HANDOFF, SCHEMAS, Invalid, parse, plain
 from commandcenter.core.errors import CaptureRefused
 from commandcenter.core.pattern import READ_ONLY, Ask, Child, Joined, Reply
 from commandcenter.core.pattern_record import ask_from_json, joined_to_json, reply_to_json
@@ -331,7 +331,13 @@ async def _question(
         name=f"{asking.name}-again" if again else asking.name,
         phase=Phase.WORKING,
         profile=asking.profile,
-        prompt=Prompt(text, asked.role, conversation.session, conversation.resume),
+        prompt=Prompt(
+            text,
+            asked.role,
+            conversation.session,
+            conversation.resume,
+            schema=plain(SCHEMAS[asked.schema]) if asked.schema else None,
+        ),
         details=_details(asking, diffs, problem),
         cost_before_usd=conversation.cost_usd,
     )

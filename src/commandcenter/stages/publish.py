@@ -12,6 +12,7 @@ from commandcenter.core.agent import Outcome, Prompt, Report, Role, Usage
 from commandcenter.core.attempt import OVER_BUDGET
 from commandcenter.core.change import Change
 from commandcenter.core.check import Judgement, Verdict
+from commandcenter.core.contract import plain
 from commandcenter.core.errors import (
     ForgeError,
     GitError,
@@ -30,7 +31,7 @@ from commandcenter.core.publication import (
     renewed_body,
 )
 from commandcenter.core.run import EventKind, Phase
-from commandcenter.core.verdict import InvalidVerdict, parse_verdict
+from commandcenter.core.verdict import VERDICT_SCHEMA, InvalidVerdict, parse_verdict
 from commandcenter.core.workspace import Workspace
 from commandcenter.stages import holdings
 from commandcenter.stages.asking import Question, ask
@@ -224,7 +225,7 @@ async def _verdict(
             name=f"review-{turn}",
             phase=Phase.REVIEWING,
             profile=profile,
-            prompt=Prompt(text, Role.REVIEW, str(session)),
+            prompt=Prompt(text, Role.REVIEW, str(session), schema=plain(VERDICT_SCHEMA)),
             details={
                 "round": job.attempt.review_rounds + 1,
                 "feedback": problem,
