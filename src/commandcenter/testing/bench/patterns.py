@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -42,20 +44,47 @@ def patterns(folder: Path, *, quick: bool) -> Iterator[str]:
     rounds = 6 if quick else 20
     texts = (
         'chain("one", "two", "three")',
-        "route(command, claude)",
+        "route(command, command)",
         "vote(5, judge=none)",
         "plan(max_tasks=2)",
         f"magentic(rounds={rounds})",
     )
     origin = make_origin(folder)
     with serving(folder / "service", workers=2) as service:
-        _play(service, folder, origin, 0, texts[0])  # it loads what it loads but once
-        yield f"{'pattern':34} runs  wall/run  processor/run  first and last third"
-        for number, text in enumerate(texts, 1):
-            yield _play(service, folder, origin, number, text)
+        _play(service, folder, origin, 0, "single")  # it loads what it loads but once
+        alone = [_play(service, folder, origin, n, "single").each_ms for n in (1, 2, 3)]
+        yield f"one agent, its capture and check, without a pattern: {median(alone):.0f} ms"
+        yield f"{'pattern':30} runs  wall/run  beyond that  first and last third"
+        for number, text in enumerate(texts, 4):
+            played = _play(service, folder, origin, number, text)
+            yield f"{played.line}  {played.each_ms - median(alone):8.0f} ms  {played.thirds}"
 
 
-def _play(service: BenchService, folder: Path, origin: Path, number: int, text: str) -> str:
+@dataclass(frozen=True)
+class _Played:
+    """What a pattern took, from its first round to its conclusion."""
+
+    text: str
+    gaps_ms: tuple[float, ...]
+    """Between the answers, in their order."""
+    took_ms: float
+
+    @property
+    def each_ms(self) -> float:
+        return self.took_ms / len(self.gaps_ms)
+
+    @property
+    def line(self) -> str:
+        return f"{self.text:30} {len(self.gaps_ms):4}  {self.each_ms:5.0f} ms"
+
+    @property
+    def thirds(self) -> str:
+        third = max(1, len(self.gaps_ms) // 3)
+        first, last = median(self.gaps_ms[:third]), median(self.gaps_ms[-third:])
+        return f"{first:.0f} ms, {last:.0f} ms"
+
+
+def _play(service: BenchService, folder: Path, origin: Path, number: int, text: str) -> _Played:
     plan = folder / f"plan-{number}.md"
     check = "false" if text.startswith("magentic") else "true"
     plan.write_text(
@@ -64,17 +93,13 @@ def _play(service: BenchService, folder: Path, origin: Path, number: int, text: 
         f"- Create: `part-2.txt`\n\n**Verification:**\n- `{check}`\n",
         "utf-8",
     )
-    before = service.processor_s
     run = service.start(plan, origin, _AGENT)
     service.end(run, cap_s=_CAP_S)
-    used = service.processor_s - before
-    begun = service.events(run, "task.round")[0]
-    answered = service.events(run, "task.answered")
-    ended = service.events(run, "task.concluded")[-1]
-    each_s, third = (ended - begun) / len(answered), max(1, len(answered) // 3)
-    gaps = [after - at for at, after in zip([begun, *answered], answered, strict=False)]
-    growth = f"{median(gaps[:third]) * 1000:.0f} ms, {median(gaps[-third:]) * 1000:.0f} ms"
-    return (
-        f"{text:34} {len(answered):4}  {each_s * 1000:5.0f} ms  "
-        f"{used / len(answered) * 1000:10.0f} ms  {growth}"
-    )
+    alone = text == "single"
+    begun = service.events(run, "task.started" if alone else "task.round")[0]
+    answered = service.events(run, "task.checked" if alone else "task.answered")
+    # What sub-tasks take is theirs: a planner's part ends when there are some.
+    last = "task.round" if text.startswith("plan") else "task.concluded"
+    ended = answered[0] if alone else service.events(run, last)[-1]
+    gaps = [after - at for at, after in pairwise([begun, *answered])]
+    return _Played(text, tuple(gap * 1000 for gap in gaps), (ended - begun) * 1000)

@@ -98,11 +98,6 @@ class BenchService:
         """
         self._follow(run, time.time(), cap_s)
 
-    @property
-    def processor_s(self) -> float:
-        """Return the processor time of the service and all that it started, so far."""
-        return processor_s(self._process.pid)
-
     def events(self, run: str, kind: str) -> list[float]:
         """Return when the events of a kind happened, in seconds since 1970."""
         told = self._ask(f"{run}/events", format="json", limit=10_000)
