@@ -49,7 +49,7 @@ from commandcenter.service.doctor import Doctor, disk_of, find_program
 from commandcenter.service.webhooks import Webhooks, webhook_secret
 from commandcenter.settings import Settings
 from commandcenter.stages import Stages
-from commandcenter.stages.equipment import Equipment, Vaults
+from commandcenter.stages.equipment import Crews, Equipment, Vaults
 from commandcenter.stages.logs import Logs
 from commandcenter.stages.plans import Plans
 from commandcenter.store import database, views
@@ -222,6 +222,7 @@ class _Parts:
             registries=self._package_managers.registries,
             forge=self.forge,
             slots=asyncio.Semaphore(settings.workers),
+            crews=Crews(),
             checks=settings.checks,
             resources=settings.resources,
             logs=Logs(settings.data_dir / "logs"),

@@ -194,16 +194,57 @@ async def _slot(
     pauses, provider = equipment.gateway.pauses, equipment.gateway.named(question.profile.provider)
     while True:
         if not begun and pauses.of(provider):
-            await enter(equipment, job, Phase.WAITING, f"{WAITS_FOR_MODEL} {provider}")
-            await pauses.over(provider)
-        if equipment.slots.locked():
-            await enter(equipment, job, Phase.WAITING, "a free worker")
-        async with equipment.slots:
+            async with _waiting(equipment, job, f"{WAITS_FOR_MODEL} {provider}"):
+                await pauses.over(provider)
+        async with _worker(equipment, job):
             # Asked once more: it may have been a long wait for the worker.
             if begun or not pauses.of(provider):
-                await enter(equipment, job, question.phase)
-                yield
+                async with _working(equipment, job, question.phase):
+                    yield
                 return
+
+
+@contextlib.asynccontextmanager
+async def _worker(equipment: Equipment, job: Job) -> AsyncIterator[None]:
+    if equipment.slots.locked():
+        async with _waiting(equipment, job, "a free worker"):
+            await equipment.slots.acquire()
+    else:
+        await equipment.slots.acquire()
+    try:
+        yield
+    finally:
+        equipment.slots.release()
+
+
+@contextlib.asynccontextmanager
+async def _waiting(equipment: Equipment, job: Job, words: str) -> AsyncIterator[None]:
+    """Tell what is waited for, unless another agent of the task is at work meanwhile."""
+    crew = equipment.crews.of(job.run.id, job.task.id)
+    crew.waiting.append(words)
+    try:
+        async with crew.telling:
+            if not crew.working:
+                await enter(equipment, job, Phase.WAITING, words)
+        yield
+    finally:
+        crew.waiting.remove(words)
+
+
+@contextlib.asynccontextmanager
+async def _working(equipment: Equipment, job: Job, phase: Phase) -> AsyncIterator[None]:
+    """Tell that an agent is at work, and at its end what the others of the task wait for."""
+    crew = equipment.crews.of(job.run.id, job.task.id)
+    crew.working += 1
+    try:
+        async with crew.telling:
+            await enter(equipment, job, phase)
+        yield
+    finally:
+        crew.working -= 1
+    async with crew.telling:
+        if crew.waiting and not crew.working:
+            await enter(equipment, job, Phase.WAITING, crew.waiting[-1])
 
 
 def _excused(report: Report, before: Facts, after: Facts) -> Report:

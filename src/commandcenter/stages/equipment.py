@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from sqlalchemy.orm import Session
 
@@ -87,6 +88,28 @@ def _recorded_refs(session: Session, upstream: str) -> dict[str, str]:
     return {ref: commit for ref, commit in refs.items() if ref in held}
 
 
+@dataclass
+class Crew:
+    """The agents of one task: several may work on it side by side, while others wait."""
+
+    working: int = 0
+    waiting: list[str] = field(default_factory=list)
+    """What each of those that wait waits for."""
+    telling: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while it is told what the task does now, so that the last word is true."""
+
+
+class Crews:
+    """The crews of the tasks that have agents now."""
+
+    def __init__(self) -> None:
+        self._crews: WeakValueDictionary[tuple[str, str], Crew] = WeakValueDictionary()
+
+    def of(self, run: str, task: str) -> Crew:
+        """Return a task's crew; it lasts as long as somebody holds it."""
+        return self._crews.setdefault((run, task), Crew())
+
+
 @dataclass(frozen=True)
 class Reach:
     """What a command may reach of the network, and by which variables it asks there."""
@@ -113,6 +136,7 @@ class Equipment:
     """Returns the forge that holds the pull requests of an upstream and target branch."""
     slots: asyncio.Semaphore
     """Agent runs at one time."""
+    crews: Crews
     checks: tuple[ProjectCheck, ...]
     resources: Resources
     """What every command in a workspace may use of the machine."""
