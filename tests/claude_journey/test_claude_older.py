@@ -46,7 +46,7 @@ async def test_a_cli_that_knows_no_schema_is_asked_without_one(tmp_path: Path) -
 
     assert ended.faults == ""
     assert ended.ends() == {"1.1": ("completed", "merged")}
-    route, work = ended.data("task.answered", "1.1")
+    route, _ = ended.data("task.answered", "1.1")
     assert (route["outcome"], route["problem"]) == ("done", "")
     (concluded,) = ended.data("task.concluded", "1.1")
     assert concluded["facts"]["route"]["reason"] == "It is the one."

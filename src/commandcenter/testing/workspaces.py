@@ -691,6 +691,17 @@ class WorkspacesContract:
             "fine": b"fine\n"
         }
 
+    async def test_a_result_of_an_earlier_command_is_none_of_a_later_one(
+        self, workspace: Workspace
+    ) -> None:
+        await workspace.run("first", sh("echo mine > $CHANNEL/result.json"))
+        of_first = workspace.result("result.json")
+
+        await workspace.run("second", sh("true"))
+
+        assert of_first == b"mine\n"
+        assert workspace.result("result.json") is None
+
     async def test_a_planted_link_does_not_lead_our_writing_out(
         self, workspace: Workspace, tmp_path: Path
     ) -> None:
