@@ -18,7 +18,7 @@ import httpx
 
 from commandcenter.api.app import create_api
 from commandcenter.app import running
-from commandcenter.testing.judge import Judge, Untouched, Violation, client_of
+from commandcenter.testing.judge import PERIOD_S, Judge, Untouched, Violation, client_of
 from commandcenter.testing.scene import Installation, Sample
 
 Json = dict[str, Any]  # Any: JSON as the service answers it
@@ -85,10 +85,13 @@ class Desk:
         *,
         untouched: Untouched = Untouched.EVERYTHING,
         patience_s: float = 60,
+        period_s: float = PERIOD_S,
         **body: Any,
     ) -> Ended:
-        """Run a plan to its end, before the eyes of a judge."""
-        judge = await Judge.appoint(self.installation, sample, untouched=untouched)
+        """Run a plan to its end, before the eyes of a judge, who looks once in a period."""
+        judge = await Judge.appoint(
+            self.installation, sample, untouched=untouched, period_s=period_s
+        )
         run = await self.start(sample, plan, **body)
         await judge.ended(self.url, run, patience_s=patience_s)
         return await self.ended(judge)

@@ -94,6 +94,8 @@ class Judge:
     run: str = ""
     url: str = ""
     """Where the service is; it may change when it is started again."""
+    period_s: float = PERIOD_S
+    """How long it looks away between two samples."""
     looks: int = 0
     """How often the status was sampled."""
     _before: Mapping[str, str] = field(default_factory=dict)
@@ -112,9 +114,10 @@ class Judge:
         sample: Sample,
         *,
         untouched: Untouched = Untouched.EVERYTHING,
+        period_s: float = PERIOD_S,
     ) -> Judge:
         """Return a judge who has seen the repository as it is before the run."""
-        judge = cls(installation, sample, untouched)
+        judge = cls(installation, sample, untouched, period_s=period_s)
         judge._before = judge._prints()
         judge._start = await sample.tip()
         return judge
@@ -176,12 +179,12 @@ class Judge:
             async with client_of(self.url) as client:
                 with contextlib.suppress(httpx.TransportError, GitError):
                     await self._keep_looking(client)
-            await asyncio.sleep(PERIOD_S)
+            await asyncio.sleep(self.period_s)
 
     async def _keep_looking(self, client: httpx.AsyncClient) -> NoReturn:
         while True:
             await self.look(client)
-            await asyncio.sleep(PERIOD_S)
+            await asyncio.sleep(self.period_s)
 
     def _path(self, last: str) -> str:
         return f"/api/v1/autonomous/{self.run}/{last}"
@@ -455,9 +458,8 @@ class Judge:
 
     async def _judge_step(self, commit: str, task: str, facts: Facts) -> None:
         changed = await self.sample.ask("diff", "--name-only", "-z", f"{commit}^1", commit)
-        declared = {use.path for use in facts.plan.task(task).files}
-        foreign = set(changed.split("\0")) - declared - {""}
-        if declared and foreign:
+        foreign = _undeclared(changed.split("\0"), facts.plan.task(task))
+        if foreign:
             self._blame(
                 Criterion.MERGE,
                 f"the merge {commit} of task {task} brought in {sorted(foreign)}, which the task "
@@ -651,11 +653,9 @@ def _judge_content(
     for words in (task["task_title"] if not planned.instructions else "", "### Checks", "Run `"):
         if words not in body:
             yield _about(number, f"its body does not say {words!r}")
-    changed = {each["filename"] for each in files}
-    declared = {use.path for use in planned.files}
-    if declared and not changed <= declared:
-        yield _about(number, f"it changes {sorted(changed)}, and its task names {sorted(declared)}")
-    if not changed and task["reason"] == Reason.MERGED:
+    if foreign := _undeclared((each["filename"] for each in files), planned):
+        yield _about(number, f"it changes {sorted(foreign)}, which its task does not name")
+    if not files and task["reason"] == Reason.MERGED:
         yield _about(number, "it changes no file")
     yield from _judge_end(pull, task, merged)
 
@@ -801,6 +801,14 @@ def _run_of(tasks: Sequence[Json], *, ended: bool) -> Json:
             for name in ("completed", "failed", "skipped", "cancelled")
         },
     }
+
+
+def _undeclared(changed: Iterable[str], task: Task) -> set[str]:
+    """Return the files that a task names neither themselves nor by a folder, if it names any."""
+    declared = {use.path for use in task.files}
+    folders = tuple(path for path in declared if path.endswith("/"))
+    foreign = {path for path in changed if path and not path.startswith(folders)}
+    return foreign - declared if declared else set()
 
 
 def _overall(given: Sequence[Json]) -> State:

@@ -42,8 +42,9 @@ content of the operation above them:
 Before any operation: `only-on-attempt N`, `only-on-round N`, `when-feedback`, `unless-feedback`,
 `only-on-lane N`, `only-with PROFILE`, and `only-as ROLE` (`judge`, `route`, `plan`, `manage`), that
 every operation needs which is not for who works. Without a script it makes the files that the task
-declares; a reviewer without one approves, a judge ranks the smallest first, a router takes the
-first profile, a planner plans one task, and a manager has the first of its team work once.
+declares, and changes one file of each folder; a reviewer without one approves, a judge ranks the
+smallest first, a router takes the first profile, a planner plans one task, and a manager has the
+first of its team work once.
 """
 
 from __future__ import annotations
@@ -372,7 +373,7 @@ _OPERATIONS: dict[str, Callable[[Operation], bool]] = {
 
 def _declared(task: Task, file: dict[str, str]) -> None:
     """Make one declared file what the task wants of it, plausibly and the same every time."""
-    path = Path(file["path"])
+    path = _first_below(Path(file["path"]))
     _say("tool", tool=file.get("op", "create"), text=str(path))
     if file.get("op") == "delete":
         path.unlink(missing_ok=True)
@@ -381,6 +382,13 @@ def _declared(task: Task, file: dict[str, str]) -> None:
     else:
         _put(str(path), _content(task, path))
     _say("tool_result", tool=file.get("op", "create"), ok=True)
+
+
+def _first_below(path: Path) -> Path:
+    """Return a file as it is; of a folder the first file, or one to be made where it has none."""
+    if not path.is_dir():
+        return path
+    return min((each for each in path.rglob("*") if each.is_file()), default=path / "made.txt")
 
 
 def _changed(task: Task, path: Path) -> None:
