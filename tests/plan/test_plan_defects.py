@@ -483,6 +483,14 @@ def test_further_fields_are_labels() -> None:
     assert labels == {"agent": "codex", "auto_merge": "no"}
 
 
+def test_a_short_field_of_a_plans_own_is_a_label_and_a_long_one_is_text() -> None:
+    body = f"**Area:** `db`\n**Story:** As a user {'I want it ' * 10}"
+    found = sound(task(body)).tasks[0]
+
+    assert dict(found.labels) == {"area": "db"}
+    assert "**Story:**" in found.instructions
+
+
 def test_a_misspelt_field_is_a_warning() -> None:
     assert "W127" in codes(read("### Task 1.1: A\n\n**Verfication:**\n- `true`\n"))
 

@@ -17,6 +17,8 @@ HOME = "/home/agent"
 """Private home inside the workspace; kept for as long as the attempt lives."""
 CHANNEL = "/cc"
 """Files between orchestrator and agent: prompt.md and input.json in, result.json out."""
+RESULT = "result.json"
+"""The file in `CHANNEL` by which a command answers."""
 TOOLS = "/opt/commandcenter"
 """Read-only tools of ours inside the workspace."""
 GATEWAY_PORT = 8899
@@ -254,7 +256,10 @@ class Workspace(Protocol):
         """
 
     def result(self, name: str) -> bytes | None:
-        """Return the file `CHANNEL/name` that the command left (256 KiB at most), if any."""
+        """Return `CHANNEL/RESULT` as the run of this name left it (256 KiB at most), if it did.
+
+        It stays that run's, whatever runs afterwards.
+        """
 
     def contents(self) -> Contents:
         """Return where the files lie. Only valid while no command runs."""

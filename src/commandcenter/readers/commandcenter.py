@@ -53,6 +53,8 @@ _COMMIT = frozenset({"commit", "commit message"})
 _TOGETHER = frozenset({"pattern", "handoff", "roles"})
 _LABELS = _TOGETHER | {"agent", "review", "limits", "auto merge", "priority", "status"}
 _MODE = frozenset({"execution mode", "mode"})
+_OWN_LABEL_MAX = 60
+"""Most characters of a field that nobody knows and that is a label all the same."""
 _KNOWN = _DEPENDS | _COMMIT | _LABELS | {"verification", "files", "execution mode"}
 _TASK_HEADINGS = frozenset(
     {"files", "verification", "acceptance criteria", "dependencies", "depends on", "commit"}
@@ -456,13 +458,19 @@ def _list_items(blocks: Sequence[Block]) -> Iterable[Block]:
 
 
 def _labels(found: Sequence[Field]) -> Mapping[str, str]:
-    kept = {one.name.replace(" ", "_"): _plain(one) for one in found if one.name in _LABELS}
+    kept = {one.name.replace(" ", "_"): _plain(one) for one in found if _is_label(one)}
     return MappingProxyType(kept)
 
 
 def _label_lines(found: Sequence[Field]) -> Mapping[str, int]:
-    kept = {one.name.replace(" ", "_"): one.line for one in found if one.name in _LABELS}
+    kept = {one.name.replace(" ", "_"): one.line for one in found if _is_label(one)}
     return MappingProxyType(kept)
+
+
+def _is_label(one: Field) -> bool:
+    """Say whether a field is one word for itself: known, or a plan's own, by which it routes."""
+    own = _odd(one.name) and not one.blocks and 0 < len(one.value) <= _OWN_LABEL_MAX
+    return one.name in _LABELS or own
 
 
 def _plain(one: Field) -> str:

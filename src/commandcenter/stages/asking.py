@@ -43,6 +43,10 @@ GAVE_UP = ("exit", "no_result", "api", "timeout", "idle")
 """How runs fail that wait in vain for their model."""
 
 
+IN_WORDS = "-words"
+"""How the run of an agent is named that is asked without a schema, after it refused one."""
+
+
 @dataclass(frozen=True)
 class Question:
     """What an agent is asked, and where its run is recorded."""
@@ -67,7 +71,7 @@ async def ask(equipment: Equipment, job: Job, workspace: Workspace, question: Qu
     if report.reason != NO_SCHEMA or question.prompt.schema is None:
         return report
     in_words = replace(question.prompt, schema=None)
-    question = replace(question, name=f"{question.name}-words", prompt=in_words)
+    question = replace(question, name=f"{question.name}{IN_WORDS}", prompt=in_words)
     return await _ask(equipment, job, workspace, question)
 
 
@@ -93,7 +97,7 @@ async def _ask(equipment: Equipment, job: Job, workspace: Workspace, question: Q
     # Asked when the socket is closed: an answer that was cut off is counted as its handler ends.
     metered = _difference(equipment.gateway.usage(key), before)
     equipment.logs.keep(job.run.id, job.task.id, job.attempt.number, question.name, completed)
-    claimed = agent.report(completed, workspace.result("result.json"))
+    claimed = agent.report(completed, workspace.result(question.name))
     report = _excused(claimed, told, equipment.gateway.facts(key))
     said_before = question.cost_before_usd if report.session else 0.0
     return replace(

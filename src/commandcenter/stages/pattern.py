@@ -23,7 +23,7 @@ from commandcenter.core.protected import weakened
 from commandcenter.core.run import Phase, TaskStatus, satisfied
 from commandcenter.core.workspace import Contents, Workspace
 from commandcenter.stages import holdings
-from commandcenter.stages.asking import Question, ask, usage_key
+from commandcenter.stages.asking import IN_WORDS, Question, ask, usage_key
 from commandcenter.stages.equipment import Equipment
 from commandcenter.stages.job import Job, Record, read, workspaces
 from commandcenter.stages.verify import check_tree
@@ -33,6 +33,8 @@ from commandcenter.store.asks import Asked
 from commandcenter.system.vault import RefUpdate, Vault, task_ref
 
 WORDS_MAX = 4_000
+AGAIN = "-again"
+"""How the run of an agent is named that is asked once more, since its answer was none."""
 LEFT_MAX = 20
 """Most files that are named of those that somebody changed who was only to read."""
 
@@ -122,8 +124,9 @@ async def still(
     job, lane = asking.job, asking.ask.lane
     aside = job.workspace(aside_purpose(asking.asked))
     await workspaces(equipment, job).still(aside if lane == READ_ONLY else job.lane_key(lane))
-    metered = equipment.gateway.usage(usage_key(job, asking.name))
-    return {"used": [used(asking.profile.name, metered)] if metered.requests else []}
+    names = [f"{asking.name}{again}{words}" for again in ("", AGAIN) for words in ("", IN_WORDS)]
+    metered = [equipment.gateway.usage(usage_key(job, name)) for name in names]
+    return {"used": [used(asking.profile.name, each) for each in metered if each.requests]}
 
 
 async def join(equipment: Equipment, run: str, task: str, number: int, round_: int) -> Record:
@@ -328,7 +331,7 @@ async def _question(
             problem=problem,
         )
     return Question(
-        name=f"{asking.name}-again" if again else asking.name,
+        name=f"{asking.name}{AGAIN}" if again else asking.name,
         phase=Phase.WORKING,
         profile=asking.profile,
         prompt=Prompt(

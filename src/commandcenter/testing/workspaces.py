@@ -678,29 +678,42 @@ class WorkspacesContract:
     ) -> None:
         secret = tmp_path / "secret"
         secret.write_text("secret")
-        script = (
-            f"cd $CHANNEL; echo fine > fine; ln -s {secret} link; mkfifo pipe; mkdir folder; "
-            "head -c 300000 /dev/zero > big; ln -s . here"
-        )
-
-        await workspace.run("leave", sh(script))
-
-        names = ("fine", "link", "pipe", "folder", "big", "here/fine", "../home", "none")
-        found = {name: workspace.result(name) for name in names}
-        assert {name: content for name, content in found.items() if content is not None} == {
-            "fine": b"fine\n"
+        leave = {
+            "fine": "echo fine > result.json",
+            "empty": ": > result.json",
+            "link": f"ln -s {secret} result.json",
+            "pipe": "mkfifo result.json",
+            "folder": "mkdir result.json",
+            "big": "head -c 300000 /dev/zero > result.json",
+            "none": "true",
         }
 
-    async def test_a_result_of_an_earlier_command_is_none_of_a_later_one(
+        for name, script in leave.items():
+            await workspace.run(name, sh(f"cd $CHANNEL; {script}"))
+
+        found = {name: workspace.result(name) for name in (*leave, "never-run")}
+        assert {name: content for name, content in found.items() if content is not None} == {
+            "fine": b"fine\n",
+            "empty": b"",
+        }
+
+    async def test_a_result_stays_that_of_its_command_whatever_runs_afterwards(
         self, workspace: Workspace
     ) -> None:
-        await workspace.run("first", sh("echo mine > $CHANNEL/result.json"))
-        of_first = workspace.result("result.json")
+        first, second = (
+            sh("echo mine > $CHANNEL/result.json"),
+            sh("echo other > $CHANNEL/result.json"),
+        )
+        await workspace.run("first", first)
+        await workspace.run("second", second)
+        await workspace.run("third", sh("test ! -e $CHANNEL/result.json"))
 
-        await workspace.run("second", sh("true"))
+        again = await workspace.run("first", first)
 
-        assert of_first == b"mine\n"
-        assert workspace.result("result.json") is None
+        assert again.ok
+        assert workspace.result("first") == b"mine\n"
+        assert workspace.result("second") == b"other\n"
+        assert workspace.result("third") is None
 
     async def test_a_planted_link_does_not_lead_our_writing_out(
         self, workspace: Workspace, tmp_path: Path

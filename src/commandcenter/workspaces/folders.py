@@ -18,6 +18,7 @@ from commandcenter.core.errors import WorkspaceError
 from commandcenter.core.workspace import (
     CHANNEL,
     HOME,
+    RESULT,
     Command,
     Completed,
     Contents,
@@ -356,19 +357,26 @@ class FolderWorkspace:
         if pidfd is None:
             done = run.recorded()
             if done and done.ended is not Ended.STOPPED:
+                run.keep(self._left, lasting=self._lasting)
                 run.replay(on_line)
                 return done
             pidfd = await self._start(run, command)
         try:
-            return await self._follow(run, pidfd, on_line)
+            completed = await self._follow(run, pidfd, on_line)
         finally:
             os.close(pidfd)
+        run.keep(self._left, lasting=self._lasting)
+        return completed
 
     def result(self, name: str) -> bytes | None:
-        """Return the file `CHANNEL/name` that the command left (256 KiB at most), if any."""
+        """Return what the run of this name answered; see `core.workspace.Workspace`."""
+        return RunFolder(self._folder / "runs" / name).kept()
+
+    def _left(self) -> bytes | None:
+        """Return the answer that is in the channel now: the last run's."""
         channel = os.open(self._folder / "channel", os.O_PATH | os.O_DIRECTORY)
         try:
-            return beneath.read_beneath(channel, os.fsencode(name), bytes_max=RESULT_BYTES_MAX)
+            return beneath.read_beneath(channel, os.fsencode(RESULT), bytes_max=RESULT_BYTES_MAX)
         except OSError:
             return None
         finally:

@@ -84,6 +84,33 @@ class RunFolder:
             while look():
                 pass
 
+    def keep(self, left: Callable[[], bytes | None], *, lasting: bool) -> None:
+        """Keep the answer of a run that is over, before the next one may leave another.
+
+        `left` reads it where the command wrote it; that is done once. `lasting`: it is to survive
+        a power cut.
+        """
+        answer = self.path / "answer"
+        if answer.exists():
+            return
+        content = left()
+        # Told apart from an empty answer by its first byte.
+        draft = self.path / "answer.new"
+        draft.write_bytes(b"-" if content is None else b"+" + content)
+        if lasting:
+            durable.sync_files(self.path, [draft.name])
+        draft.rename(answer)
+        if lasting:
+            durable.sync_folder(self.path)
+
+    def kept(self) -> bytes | None:
+        """Return the answer that was kept, if there was one."""
+        try:
+            content = (self.path / "answer").read_bytes()
+        except FileNotFoundError:
+            return None
+        return content[1:] if content.startswith(b"+") else None
+
     def start(self, spec: bytes, stdin: bytes, *, lasting: bool = False) -> int:
         """Start the run anew and return a pidfd of its shim.
 
