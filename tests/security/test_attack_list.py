@@ -163,7 +163,7 @@ ITEMS: dict[str, tuple[str, ...]] = {
     "case and Unicode": ("R05", "test_what_cannot_be_taken_is_left_out_and_named"),
     "files that programs trust": (
         *("T01", "T02", "T03", "T04", "T05"),
-        "test_a_reviewer_runs_no_hook_and_no_server_that_the_author_planted",
+        "test_who_only_reads_runs_no_hook_and_no_server_that_the_author_planted",
     ),
     "words that pretend to be ours": (
         *("test_a_diff_cannot_end_its_block_and_speak_to_the_reviewer",),
