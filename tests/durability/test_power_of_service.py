@@ -45,7 +45,7 @@ class Machine:
 
     def cut_power(self, process: subprocess.Popen[str]) -> None:
         self.disk.turn_off()
-        kill_users(self.disk.folder)
+        kill_users(self.disk.folder, self.host.installation.folder.name)
         process.wait(timeout=30)
         self.disk.turn_on()
 

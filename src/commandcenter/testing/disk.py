@@ -10,7 +10,7 @@ import signal
 import struct
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,15 +153,35 @@ def _free(folder: Path) -> int:
     return found.f_bavail * found.f_frsize
 
 
-def kill_users(folder: Path) -> None:
-    """Kill every process that names a folder in its command line, as its machine's end would."""
-    mark = os.fsencode(folder)
+def kill_users(folder: Path, *names: str) -> None:
+    """Kill every process that names a folder in its command line, as its machine's end would.
+
+    Also those that have a file open below one of these `names`: half a bubblewrap, which would
+    wait for the other half for ever, sees the folder elsewhere.
+    """
+    # One that was just started may start others while we look.
+    while _kill_those_seen(os.fsencode(folder), names):
+        pass
+
+
+def _kill_those_seen(mark: bytes, names: Sequence[str]) -> bool:
+    """Kill who uses what is marked or named so; say whether there was somebody."""
+    seen = False
     for process in filter(str.isdecimal, os.listdir("/proc")):
         # It may end while we look.
         with contextlib.suppress(OSError):
-            told = Path("/proc", process, "cmdline").read_bytes()
-            if mark in told and int(process) != os.getpid():
+            if int(process) != os.getpid() and _uses(Path("/proc", process), mark, names):
                 os.kill(int(process), signal.SIGKILL)
+                seen = True
+    return seen
+
+
+def _uses(process: Path, mark: bytes, names: Sequence[str]) -> bool:
+    if mark in (process / "cmdline").read_bytes():
+        return True
+    # The links tell where a file is without a look at its disk, which may be gone.
+    files = [os.readlink(process / "fd" / each) for each in os.listdir(process / "fd") if names]
+    return any(f"/{name}/" in file for file in files for name in names)
 
 
 def _reboot(folder: Path) -> None:
