@@ -144,6 +144,15 @@ def test_parts_of_a_task_count_through_it_and_with_the_last_that_landed() -> Non
     }
 
 
+def test_parts_that_changed_nothing_have_landed_with_what_they_found() -> None:
+    parent = ended("a", State.COMPLETED, Reason.JOINED)
+    part = ended("b", State.COMPLETED, Reason.ALREADY_DONE, parent="a", head="3" * 40, ended_ms=1)
+    plan = planned(a=Done.TODO, b=Done.TODO)
+    assert landed_before(plan, plan, [parent, part]) == {
+        "a": Landed("3" * 40, "its sub-tasks landed in run exec_1, the last as 333333333333")
+    }
+
+
 def test_what_has_landed_is_done_and_only_that_is_told_of_it() -> None:
     begun = begin(planned(a=Done.TODO, b=Done.TODO, c=Done.DONE), landed={"a": LANDED, "c": LANDED})
     assert states(begun.plan) == {"a": Done.DONE, "b": Done.TODO, "c": Done.DONE}

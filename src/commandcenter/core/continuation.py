@@ -70,10 +70,12 @@ def _landed(status: TaskStatus, statuses: Sequence[TaskStatus]) -> Landed | None
             words = f"it landed in run {status.run} as {status.merge_commit[:12]}"
             return Landed(status.merge_commit, words)
         case State.COMPLETED, Reason.JOINED:
-            parts = [s for s in statuses if s.parent == status.id and s.merge_commit]
-            last = max(parts, key=lambda part: part.ended_ms).merge_commit if parts else ""
-            words = f"its sub-tasks landed in run {status.run}, the last as {last[:12]}"
-            return Landed(last, words)
+            parts = [s for s in statuses if s.parent == status.id and s.state is State.COMPLETED]
+            last = max(parts, key=lambda part: part.ended_ms, default=status)
+            # One that changed nothing has landed with the commit that it found.
+            commit = last.merge_commit or last.head
+            words = f"its sub-tasks landed in run {status.run}, the last as {commit[:12]}"
+            return Landed(commit, words)
         case State.COMPLETED, Reason.ALREADY_DONE:
             words = f"run {status.run} found that {status.head[:12]} has it already"
             return Landed(status.head, words)
